@@ -22,11 +22,11 @@ import soundfile
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from historical_denoiser.audio import dsp  # noqa: E402
-from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from historical_denoiser.bench.pairs import CLEAN, NOISY, read_mono  # noqa: E402
-from historical_denoiser.core.command_line import run_main  # noqa: E402
-from historical_denoiser.training import metrics  # noqa: E402
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.bench.pairs import CLEAN, NOISY, read_mono
+from historical_denoiser.core.command_line import run_main
+from historical_denoiser.training import metrics
 
 BAND_HZ = (500.0, 5000.0)  # in which the lag is measured: below it is vague, above there is noise
 WINDOW_SECONDS = 0.05  # in which it is measured, every half of it

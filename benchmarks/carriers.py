@@ -24,11 +24,11 @@ import soundfile
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.repair import some  # noqa: E402
-from historical_denoiser.audio import dsp  # noqa: E402
-from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from historical_denoiser.bench.pairs import read_mono  # noqa: E402
-from historical_denoiser.noise.generator import generate  # noqa: E402
+from benchmarks.repair import some
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.bench.pairs import read_mono
+from historical_denoiser.noise.generator import generate
 
 SECONDS, SNR_DB, SEED = 8, 10.0, 0
 DROPOUT_SECONDS, CLIPPED_SDR_DB = (0.005, 0.03), 15.0

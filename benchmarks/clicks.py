@@ -17,10 +17,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain  # noqa: E402
-from historical_denoiser.classical.clicks import LEVELS, Repair, repair_clicks  # noqa: E402
-from historical_denoiser.noise.foreign import make_clicks  # noqa: E402
-from historical_denoiser.training import look_alikes  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
+from historical_denoiser.classical.clicks import LEVELS, Repair, repair_clicks
+from historical_denoiser.noise.foreign import make_clicks
+from historical_denoiser.training import look_alikes
 
 SAMPLES, PER_SECOND = 20 * SAMPLE_RATE, 20
 TUNE_HISS_DB, STROKES_DB, CLICKS_DB = -40.0, -10.0, (-10.0, -30.0, -40.0)

@@ -24,16 +24,16 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.repair import some  # noqa: E402
-from benchmarks.sounds import join  # noqa: E402
-from benchmarks.tables import table  # noqa: E402
-from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain  # noqa: E402
-from historical_denoiser.bench.pairs import read_mono  # noqa: E402
-from historical_denoiser.core.command_line import run_main  # noqa: E402
-from historical_denoiser.data.recordings import take_stretch  # noqa: E402
-from historical_denoiser.formats import containers, spectrogram  # noqa: E402
-from historical_denoiser.formats.audio_io import AUDIO_ENDINGS  # noqa: E402
-from historical_denoiser.noise import finder, foreign, generator  # noqa: E402
+from benchmarks.repair import some
+from benchmarks.sounds import join
+from benchmarks.tables import table
+from historical_denoiser.audio.dsp import SAMPLE_RATE, to_gain
+from historical_denoiser.bench.pairs import read_mono
+from historical_denoiser.core.command_line import run_main
+from historical_denoiser.data.recordings import take_stretch
+from historical_denoiser.formats import containers, spectrogram
+from historical_denoiser.formats.audio_io import AUDIO_ENDINGS
+from historical_denoiser.noise import finder, foreign, generator
 
 PROGRAMME_SECONDS, BARE_SECONDS, EFFECT_SECONDS = 10.0, (1.5, 4.0), (2.5, 6.0)
 SNR_DB, QUIET_SNR_DB, EFFECT_DB = (5.0, 25.0), (25.0, 45.0), (-15.0, 0.0)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra import compose, initialize_config_dir
 
-import config  # noqa: E402
-from dataset_loader import Mixer  # noqa: E402
-from historical_denoiser.core import backend, command_line  # noqa: E402
-from historical_denoiser.data.feeding import make_batch, numpy_batches  # noqa: E402
+import config
+from dataset_loader import Mixer
+from historical_denoiser.core import backend, command_line
+from historical_denoiser.data.feeding import make_batch, numpy_batches
 
 WARM_UP = 20  # batches that are made first, to load all noise and plan the transforms
 CONF = Path(__file__).resolve().parents[1] / "conf"

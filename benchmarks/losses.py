@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import tables  # noqa: E402
-from historical_denoiser.training.report import HISTORY_NAME, read_history  # noqa: E402
+from benchmarks import tables
+from historical_denoiser.training.report import HISTORY_NAME, read_history
 
 AT_EACH_SNR = {"snr_gain_db": "SNR gain", "lsd_db": "LSD", "energy_db": "energy",
                "residual_correlation": "correlation"}

@@ -21,16 +21,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # as where the commands are
 
-import numpy as np  # noqa: E402 - the path above makes what follows visible
-from hydra import compose, initialize_config_dir  # noqa: E402
+import numpy as np
+from hydra import compose, initialize_config_dir
 
-from benchmarks.memory import peak_megabytes  # noqa: E402
-from evaluate import NETWORK, is_weights, own_methods  # noqa: E402
-from historical_denoiser.audio import dsp  # noqa: E402
-from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from historical_denoiser.bench import methods  # noqa: E402
-from historical_denoiser.core.command_line import run_main  # noqa: E402
-from historical_denoiser.settings import load_config  # noqa: E402
+from benchmarks.memory import peak_megabytes
+from evaluate import NETWORK, is_weights, own_methods
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.bench import methods
+from historical_denoiser.core.command_line import run_main
+from historical_denoiser.settings import load_config
 
 PROFILE_SECONDS = 1.5
 SNR_DB = 20.0

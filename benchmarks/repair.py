@@ -22,15 +22,15 @@ from hydra import compose, initialize_config_dir
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE, clip_at_sdr  # noqa: E402
-from historical_denoiser.bench.methods import filter_with_ffmpeg  # noqa: E402
-from historical_denoiser.bench.pairs import read_mono  # noqa: E402
-from historical_denoiser.classical.clicks import remove_clicks  # noqa: E402
-from historical_denoiser.classical.gaps import fill_gap  # noqa: E402
-from historical_denoiser.classical.repair import Found, repair  # noqa: E402
-from historical_denoiser.denoiser import choose_method  # noqa: E402
-from historical_denoiser.formats.audio_io import AUDIO_ENDINGS  # noqa: E402
-from historical_denoiser.settings import load_config  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE, clip_at_sdr
+from historical_denoiser.bench.methods import filter_with_ffmpeg
+from historical_denoiser.bench.pairs import read_mono
+from historical_denoiser.classical.clicks import remove_clicks
+from historical_denoiser.classical.gaps import fill_gap
+from historical_denoiser.classical.repair import Found, repair
+from historical_denoiser.denoiser import choose_method
+from historical_denoiser.formats.audio_io import AUDIO_ENDINGS
+from historical_denoiser.settings import load_config
 
 GAPS_MS, SDRS_DB = (5, 10, 20, 50, 100, 200), (3, 7, 15)
 CONTEXT = 2 * SAMPLE_RATE  # of a gap, on both sides

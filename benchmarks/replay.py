@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from historical_denoiser.audio.replay import CURVES, Replay, find_azimuth, read_curve, read_speed  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.replay import CURVES, Replay, find_azimuth, read_curve, read_speed
 
 SECONDS, DELAY = 30, 3.37
 DRAWN = ("flat", "emi_78", "columbia_78", "ffrr_78", "aes", "columbia_lp", "riaa")

@@ -23,23 +23,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402 - the path above makes what follows visible
+import numpy as np
 
-from historical_denoiser.audio import dsp  # noqa: E402
-from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from historical_denoiser.audio.fitting import fit  # noqa: E402
-from historical_denoiser.audio.removal import Strength, remove  # noqa: E402
-from historical_denoiser.bench.measures import load_meter  # noqa: E402
-from historical_denoiser.bench.pairs import read_mono  # noqa: E402
-from historical_denoiser.core.checks import UserError, require  # noqa: E402
-from historical_denoiser.core.command_line import run_main  # noqa: E402
-from historical_denoiser.corpus import performance, rendering, scores  # noqa: E402
-from historical_denoiser.corpus.manifest import MANIFEST_NAME  # noqa: E402
-from historical_denoiser.corpus.performance import DRUMS, Stroke  # noqa: E402
-from historical_denoiser.denoiser import Denoiser  # noqa: E402
-from historical_denoiser.formats import spectrogram  # noqa: E402
-from historical_denoiser.formats.audio_io import AUDIO_ENDINGS  # noqa: E402
-from historical_denoiser.training import metrics  # noqa: E402
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.audio.fitting import fit
+from historical_denoiser.audio.removal import Strength, remove
+from historical_denoiser.bench.measures import load_meter
+from historical_denoiser.bench.pairs import read_mono
+from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.command_line import run_main
+from historical_denoiser.corpus import performance, rendering, scores
+from historical_denoiser.corpus.manifest import MANIFEST_NAME
+from historical_denoiser.corpus.performance import DRUMS, Stroke
+from historical_denoiser.denoiser import Denoiser
+from historical_denoiser.formats import spectrogram
+from historical_denoiser.formats.audio_io import AUDIO_ENDINGS
+from historical_denoiser.training import metrics
 
 OWN_FOLDER = Path("data") / "sounds"
 SECONDS = 10.0  # maximum length of a sound

@@ -27,12 +27,12 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from dataset_loader import Mixer  # noqa: E402
-from historical_denoiser.bench import measures, pairs  # noqa: E402
-from historical_denoiser.denoiser import Denoiser  # noqa: E402
-from historical_denoiser.restoration.settings import STAGES, StageSettings  # noqa: E402
-from historical_denoiser.settings import load_config  # noqa: E402
-from historical_denoiser.training import metrics  # noqa: E402
+from dataset_loader import Mixer
+from historical_denoiser.bench import measures, pairs
+from historical_denoiser.denoiser import Denoiser
+from historical_denoiser.restoration.settings import STAGES, StageSettings
+from historical_denoiser.settings import load_config
+from historical_denoiser.training import metrics
 
 NONE, CLICKS, ALL = "none", "clicks alone", "all"
 RECORDING_SECONDS = 12.0

@@ -23,16 +23,16 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402 - the path above makes what follows visible
-from hydra import compose, initialize_config_dir  # noqa: E402
+import numpy as np
+from hydra import compose, initialize_config_dir
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE, count_frames  # noqa: E402
-from historical_denoiser.core import backend  # noqa: E402
-from historical_denoiser.core.command_line import run_main  # noqa: E402
-from historical_denoiser.core.resources import PRETRAINED  # noqa: E402
-from historical_denoiser.network import runtimes  # noqa: E402
-from historical_denoiser.network.stored import read_network_settings  # noqa: E402
-from historical_denoiser.settings import Config, load_config, network_settings  # noqa: E402
+from historical_denoiser.audio.dsp import SAMPLE_RATE, count_frames
+from historical_denoiser.core import backend
+from historical_denoiser.core.command_line import run_main
+from historical_denoiser.core.resources import PRETRAINED
+from historical_denoiser.network import runtimes
+from historical_denoiser.network.stored import read_network_settings
+from historical_denoiser.settings import Config, load_config, network_settings
 
 FORWARD_SECONDS = 5.0  # of sound
 MATRIX_SIDE = 2048

@@ -16,13 +16,13 @@ import soundfile
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from historical_denoiser.audio import dsp  # noqa: E402
-from historical_denoiser.audio.dsp import SAMPLE_RATE  # noqa: E402
-from historical_denoiser.data import changing, recordings  # noqa: E402
-from historical_denoiser.denoiser import Denoiser  # noqa: E402
-from historical_denoiser.formats import spectrogram  # noqa: E402
-from historical_denoiser.noise import foreign, parts  # noqa: E402
-from historical_denoiser.training.metrics import snr_db, write_table  # noqa: E402
+from historical_denoiser.audio import dsp
+from historical_denoiser.audio.dsp import SAMPLE_RATE
+from historical_denoiser.data import changing, recordings
+from historical_denoiser.denoiser import Denoiser
+from historical_denoiser.formats import spectrogram
+from historical_denoiser.noise import foreign, parts
+from historical_denoiser.training.metrics import snr_db, write_table
 
 TUNE = ROOT / "data/starter/music/openclonk-data/TheSkylands.ogg.flac"
 START_SECONDS, SECONDS = 40.0, 30.0

@@ -12,9 +12,9 @@ import soundfile
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from historical_denoiser.audio import dsp  # noqa: E402 - the package lies one folder up
-from historical_denoiser.core.files import replacing  # noqa: E402
-from historical_denoiser.data import ageing, recordings  # noqa: E402
+from historical_denoiser.audio import dsp
+from historical_denoiser.core.files import replacing
+from historical_denoiser.data import ageing, recordings
 
 TUNE = ROOT / "data/starter/music/openclonk-data/TheSkylands.ogg.flac"
 NOISE = ROOT / "data/noise/gramophone/vinyl4_crackle_analogue_R.flac"
