@@ -20,13 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import tables
 from hydra import compose, initialize_config_dir
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import tables
 from dataset_loader import Mixer
 from historical_denoiser.bench import measures, pairs
 from historical_denoiser.denoiser import Denoiser

@@ -1,6 +1,7 @@
 """The benchmarks run, and compare with the right values; times are not tested."""
 
 import argparse
+import importlib
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +21,11 @@ from historical_denoiser.noise.finder import NoiseSegment
 from historical_denoiser.training import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_each_finds_what_it_imports():
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        importlib.import_module(f"benchmarks.{path.stem}")
 
 
 def test_short_clips_are_joined_and_long_ones_left(rng):
