@@ -51,11 +51,10 @@ KINDS = {"groove, generated": partial(generator.generate, "gramophone"), **{
 
 @dataclass(frozen=True)
 class Joined:
-    """A sound in noise, both `(samples,)` at 44.1 kHz; `bare_seconds` of the noise lie alone."""
+    """A sound in noise, both `(samples,)` at 44.1 kHz."""
 
     sound: np.ndarray
     noise: np.ndarray
-    bare_seconds: float = 0.0
 
     def right_share(self, found: finder.NoiseSegment) -> float:
         """Returns the share of a section's frames that hold noise alone."""
@@ -92,10 +91,9 @@ def with_noise(sound: np.ndarray, kind: str, snr_db: float, rng: np.random.Gener
 
 def join_bare(sound: np.ndarray, kind: str, is_before: bool, rng: np.random.Generator) -> Joined:
     """Joins a sound to noise, which goes on under it."""
-    bare_seconds = rng.uniform(*BARE_SECONDS)
-    silence = np.zeros(round(bare_seconds * SAMPLE_RATE), np.float32)
+    silence = np.zeros(round(rng.uniform(*BARE_SECONDS) * SAMPLE_RATE), np.float32)
     sound = np.concatenate([silence, sound] if is_before else [sound, silence])
-    return Joined(sound, with_noise(sound, kind, rng.uniform(*SNR_DB), rng), bare_seconds)
+    return Joined(sound, with_noise(sound, kind, rng.uniform(*SNR_DB), rng))
 
 
 def join_effect(sound: np.ndarray, effect: np.ndarray, place: float, kind: str,

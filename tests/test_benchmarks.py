@@ -86,7 +86,7 @@ def test_the_finder_is_drawn_and_judged_by_what_is_noise_alone(rng, tmp_path):
     found = NoiseSegment(1.0, 5.0, "run-in", -40.0, 20.0, 6.0)
     assert finder.Joined(sound, noise).right_share(found) == pytest.approx(0.5, abs=0.03)
     row = Counter()
-    finder.judge(row, finder.Joined(sound, noise, 3.0))
+    finder.judge(row, finder.Joined(sound, noise))
     finder.judge(row, finder.join_effect(tune(9.0), noise[:3 * SAMPLE_RATE], 0.5,
                                          "groove with ripple", rng))
     assert row["joined"] == 2 and row["2 s: right"] == 1 and row["wrong sections"] == 0
