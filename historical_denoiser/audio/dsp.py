@@ -129,8 +129,7 @@ def istft(spectrum: np.ndarray, win_size: int, hop_size: int, samples: int) -> n
 
     Args:
         spectrum: `(..., frames, bins, 2)`.
-        win_size: See `stft`.
-        hop_size: See `stft`.
+        win_size, hop_size: See `stft`.
         samples: Length of the result.
 
     Raises:
@@ -395,8 +394,7 @@ def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int,
 
     Args:
         predict_spectrum: Takes and returns `(batch, frames, bins, 2)`.
-        win_size: See `stft`.
-        hop_size: See `stft`.
+        win_size, hop_size: See `stft`.
         highpass_hz: Cutoff of `highpass`, which is applied first.
         rate: Sample rate in Hz.
     """

@@ -16,6 +16,7 @@ import numpy as np
 import scipy
 
 from historical_denoiser.audio import dsp
+from historical_denoiser.audio.bands import third_octaves
 from historical_denoiser.audio.blocks import in_blocks
 from historical_denoiser.audio.survey import as_channels
 from historical_denoiser.core.checks import require
@@ -33,7 +34,6 @@ CLICK_POWER = 4.0  # a frame with more times the power of that median is not ste
 CLICK_AMPLITUDE = 4.0  # a larger sample is a click, in standard deviations of the noise around it
 CLICK_HOPS = 9  # length of that neighbourhood in hops
 MIN_BAND_HZ = 50.0  # centre of the lowest band of the floor, and smallest distance of centres
-BANDS_AN_OCTAVE = 3
 MIN_LIMIT_HZ = 10.0  # of the lower limit of a band: the filter becomes longer with its period
 
 Band = tuple[float | None, float | None]  # lower and upper limit in Hz; None: no limit
@@ -259,10 +259,7 @@ class _Keeper:
     def __init__(self, strength: Strength, frequencies: np.ndarray, steady_frames: int) -> None:
         self.strength, self.steady_frames = strength, steady_frames
         self.band_gain = strength.gain(frequencies).astype(np.float32)
-        centres = [MIN_BAND_HZ]
-        while centres[-1] < frequencies[-1]:
-            centres.append(max(centres[-1] * 2.0 ** (1.0 / BANDS_AN_OCTAVE),
-                               centres[-1] + MIN_BAND_HZ))
+        centres = third_octaves(MIN_BAND_HZ, frequencies[-1])
         # Triangular bands that sum to 1 at each frequency: `(bins, bands)`.
         self.bands = np.stack([np.interp(frequencies, centres, row)
                                for row in np.eye(len(centres))], axis=-1)

@@ -11,6 +11,7 @@ Start reading at `sample`.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -30,8 +31,7 @@ EPSILON = 1e-6
 
 
 def sample(denoise: Denoise, config: DiffusionConfig, rng: np.random.Generator,
-           shape: tuple[int, int],
-           degradation: Degradation | None = None,
+           shape: tuple[int, int], degradation: Degradation | None = None,
            report: Callable[[], object] = lambda: None) -> np.ndarray:
     """Draws waveforms.
 
@@ -51,10 +51,11 @@ def sample(denoise: Denoise, config: DiffusionConfig, rng: np.random.Generator,
     """
     sigmas = config.for_sampling(config.steps).tolist()  # Python's numbers keep float32 arrays
     churn = min(config.churn / config.steps, MAX_CHURN)
-    waves = sigmas[0] * _draw(rng, shape)
+    draw = partial(rng.standard_normal, shape, np.float32)
+    waves = sigmas[0] * draw()
     for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
         raised = (1.0 + churn) * sigma
-        waves = waves + math.sqrt(raised**2 - sigma**2) * _draw(rng, shape)
+        waves = waves + math.sqrt(raised**2 - sigma**2) * draw()
         slope = _slope(denoise, waves, raised, config.weight(), degradation, rng)
         moved = waves + (following - raised) * slope
         if following > 0.0:  # Heun's second order: the mean of the slopes at both ends
@@ -63,10 +64,6 @@ def sample(denoise: Denoise, config: DiffusionConfig, rng: np.random.Generator,
         waves = moved
         report()
     return waves if degradation is None else degradation.make_consistent(waves)
-
-
-def _draw(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    return rng.standard_normal(shape, dtype=np.float32)
 
 
 def _slope(denoise: Denoise, waves: np.ndarray, sigma: float, xi: float,

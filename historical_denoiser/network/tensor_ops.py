@@ -185,8 +185,7 @@ def fold_regions(bins: Any, count: int, start: int) -> list[tuple[int, Any, int]
 
     Args:
         bins: Number of bins: an int, or a tensor if unknown while tracing.
-        count: As in `fold_bins`.
-        start: As in `fold_bins`.
+        count, start: As in `fold_bins`.
 
     Returns:
         First bin, end bin and number of bins folded into one, for each region. The last region has
@@ -239,9 +238,8 @@ def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor
 
     Args:
         inputs: `(batch, frames, folded, count * channels)`.
-        count: As in `fold_bins`.
+        count, start: As in `fold_bins`.
         bins: Number of bins before folding.
-        start: As in `fold_bins`.
 
     Returns:
         `(batch, frames, bins, channels)`.
