@@ -123,12 +123,6 @@ def cut(blocks: Iterable[np.ndarray], sample_rate: float, start_seconds: float,
         start_seconds, end_seconds: The times; the end may lie after that of the recording.
     """
     start, end = round(start_seconds * sample_rate), round(end_seconds * sample_rate)
-    pieces, done = [], 0
-    for block in blocks:
-        piece = block[max(start - done, 0) : max(end - done, 0)]
-        if len(piece):
-            pieces.append(piece.copy())  # a slice would keep the whole block in memory
-        done += len(block)
-        if done >= end:
-            break
+    # A slice would keep the whole block in memory.
+    pieces = [piece.copy() for piece in Tape(blocks).play(start, end)]
     return np.concatenate(pieces) if pieces else np.zeros((0, 1))

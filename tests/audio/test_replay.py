@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from audio_samples import delayed
 
 from historical_denoiser.audio.replay import (
     CURVES,
@@ -30,12 +31,6 @@ def pink(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 def in_blocks(audio: np.ndarray, size: int = 20_011) -> list[np.ndarray]:
     return [audio[start : start + size] for start in range(0, len(audio), size)]
-
-
-def delayed(audio: np.ndarray, samples: float) -> np.ndarray:
-    """Returns audio that is late by a fraction of samples, around the ends."""
-    turn = np.exp(-2j * np.pi * np.fft.rfftfreq(len(audio)) * samples)
-    return np.fft.irfft(np.fft.rfft(audio) * turn, len(audio))
 
 
 def difference_db(audio: np.ndarray, reference: np.ndarray) -> float:
