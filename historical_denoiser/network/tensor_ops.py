@@ -370,9 +370,8 @@ def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
         inputs, kernel = (ops.pad(each, [(0, missing if axis == place else 0) for axis in range(4)])
                           for each, place in ((inputs, 3), (kernel, 2)))
     if keras.backend.backend() == "tensorflow":
-        from historical_denoiser.network import (
-            tf_convolution,  # the other backends do not need TensorFlow
-        )
+        # The other backends do not need TensorFlow.
+        from historical_denoiser.network import tf_convolution
 
         return tf_convolution.convolve(inputs, kernel, strides)
     return ops.conv(inputs, kernel, strides, padding="valid")
