@@ -20,10 +20,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from historical_denoiser.diffusion.constant_q import ConstantQ
+from historical_denoiser.diffusion.constant_q import ConstantQ, Tensor
 from historical_denoiser.diffusion.settings import GROUPS, DiffusionConfig
-
-Tensor = Any  # a tensor of any Keras backend
 
 BAND_WAVES = 8  # sines and as many cosines that tell a feature its band
 

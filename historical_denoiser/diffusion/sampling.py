@@ -12,7 +12,6 @@ Start reading at `sample`.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import keras
 import numpy as np
@@ -22,8 +21,6 @@ from historical_denoiser.core.checks import UserError
 from historical_denoiser.diffusion.degradations import Degradation
 from historical_denoiser.diffusion.edm import Denoise
 from historical_denoiser.diffusion.settings import DiffusionConfig
-
-Tensor = Any  # a tensor of any Keras backend
 
 MAX_CHURN = math.sqrt(2.0) - 1.0  # new noise of a step, relative to its level (algorithm 2)
 MAX_GRADIENT = 1.0  # of the guidance in one sample, in units of the noise level

@@ -18,9 +18,7 @@ import numpy as np
 from keras import ops
 
 from historical_denoiser.network import tensor_ops
-from historical_denoiser.network.tensor_ops import POWER_FLOOR, power_of_pairs, slice_axis
-
-Tensor = Any  # a tensor of any Keras backend
+from historical_denoiser.network.tensor_ops import POWER_FLOOR, Tensor, power_of_pairs, slice_axis
 
 # A running minimum over 3^n samples is computed as n running minima over three samples that are 1,
 # 3, 9, ... samples apart; a running mean likewise. Durations hold for a hop of 512 samples at 44.1

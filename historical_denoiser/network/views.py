@@ -23,9 +23,7 @@ from keras import ops
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.network.fourier import irfft, rfft, turns
-from historical_denoiser.network.tensor_ops import fold_regions, overlap_add, slice_axis
-
-Tensor = Any  # a tensor of any Keras backend
+from historical_denoiser.network.tensor_ops import Tensor, fold_regions, overlap_add, slice_axis
 
 HOPS = 4  # hops in a window
 STEPS = 8  # short frames in a hop, and bins in a short bin
