@@ -25,7 +25,7 @@ from mutagen import apev2, flac, id3
 
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import archiving, chunks
-from historical_denoiser.formats.audio_io import BITS, Format, Recording
+from historical_denoiser.formats.audio_io import STORED_BITS, Format, Recording
 from historical_denoiser.formats.containers import as_utf_8, open_container, read_chapters
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ OF_THE_ENCODER = {"IsVBR", "WMFSDKVersion", "WMFSDKNeeded", "WM/EncodingSettings
 def _with_coding_history(broadcast: bytes, recording: Recording, output: Format, history: str,
                          ) -> bytes:
     """Returns the content of a chunk `bext` with a line in its coding history (EBU R 98)."""
-    bits = BITS[output.subtype] or {"FLOAT": 32, "DOUBLE": 64}[output.subtype]
+    bits = STORED_BITS[output.subtype]
     mode = f",M={MODES[recording.channels]}" if recording.channels in MODES else ""
     line = f"A=PCM,F={recording.rate},W={bits}{mode},T={history.replace(',', ';')}\r\n"
     fixed = bytearray(broadcast[:CODING_HISTORY].ljust(CODING_HISTORY, b"\0"))

@@ -209,8 +209,7 @@ def test_lines_that_become_louder_together_are_found_and_go(rng, level):
 
 def test_lines_that_swing_each_by_itself_share_no_level(rng):
     heard = np.exp(0.3 * rng.standard_normal((20, 40)))
-    lines = Lines(np.arange(20.0), np.ones(20, complex), np.full(20, 3.0), np.arange(40.0),
-                  heard)
+    lines = Lines(np.arange(20.0), np.ones(20, complex), np.full(20, 3.0), np.arange(40.0), heard)
     assert shared_level(lines) is None
     shared = np.tile(np.exp(np.sin(np.arange(40.0) / 4.0)), (20, 1)) * heard
     level = shared_level(replace(lines, magnitudes=shared))
