@@ -394,11 +394,12 @@ def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = 
         return [], (f"{samples / sample_rate:.2f} s are too short: "
                     f"{slot_seconds:.2f} s are judged at once")
     found, why = _choose(_Slots.measure(frames, sample_rate, samples), min_seconds, min_drop_db)
-    return (found or _search_turns(frames, sample_rate, samples, min_drop_db)), why
+    found = found or _search_turns(frames, sample_rate, samples, min_seconds, min_drop_db)
+    return found, "" if found else why
 
 
-def _search_turns(frames: np.ndarray, sample_rate: int, samples: int, min_drop_db: float,
-                  ) -> list[NoiseSegment]:
+def _search_turns(frames: np.ndarray, sample_rate: int, samples: int, min_seconds: float,
+                  min_drop_db: float) -> list[NoiseSegment]:
     """Finds sections of at least two turns whose level swings in the same way from turn to turn."""
     per_second = sample_rate / (_frame_size(sample_rate) // 2)
     for turn in (round(seconds * per_second) for seconds in TURN_SECONDS):
@@ -407,7 +408,7 @@ def _search_turns(frames: np.ndarray, sample_rate: int, samples: int, min_drop_d
         slots = _Slots.measure(frames, sample_rate, samples, turn)
         level = frames[:, slots.hz >= BAND_EDGES_HZ[0]].mean(axis=1)
         found = []
-        for each in _choose(slots, 2 * turn / per_second, min_drop_db)[0]:
+        for each in _choose(slots, max(min_seconds, 2 * turn / per_second), min_drop_db)[0]:
             inside = level[round(each.start_seconds * per_second):
                            round(each.end_seconds * per_second)]
             if (each.place != PLACES[True, True] and np.corrcoef(
