@@ -27,3 +27,9 @@ def write_recordings(folder: Path, *names: str, seconds: float = 0.5) -> list[Pa
     for path in paths:
         write_audio(path, seconds)
     return paths
+
+
+def delayed(audio: np.ndarray, samples: float) -> np.ndarray:
+    """Returns audio that is late by a fraction of samples, around the ends."""
+    turn = np.exp(-2j * np.pi * np.fft.rfftfreq(len(audio)) * samples)
+    return np.fft.irfft(np.fft.rfft(audio) * turn, len(audio))

@@ -474,7 +474,7 @@ def test_segments_of_the_shipped_network_have_no_seams():
     unet.load_weights(model, shipped)
     stft = StftConfig(**conf.stft)
     predict = dsp.in_spectral_domain(lambda spectra: ops.convert_to_numpy(model(spectra)[0]),
-                                     stft.win_size, stft.hop_size, stft.highpass_hz, SAMPLE_RATE)
+                                     stft.win_size, stft.hop_size, stft.highpass_hz)
     audio, _ = soundfile.read(ROOT / "examples" / "noisy.flac", 9 * SAMPLE_RATE, dtype="float32")
     whole = predict(audio[None])
     segments = np.concatenate(list(dsp.stream_in_segments(

@@ -84,20 +84,28 @@ def tee(blocks: Iterable[Any], number: int) -> list[Iterator[Any]]:
     return list(map(read, waiting))
 
 
-def in_blocks(pieces: Iterable[np.ndarray], waiting: deque[Any],
+def in_blocks(blocks: Iterable[Any], process: Callable[[Iterator[Any]], Iterable[np.ndarray]],
               length: Callable[[Any], int] = len, axis: int = 0,
               ) -> Iterator[tuple[Any, np.ndarray]]:
-    """Yields blocks, each with the span of a stream of pieces that belongs to it.
+    """Yields each block that is not empty, with the span of the results that belongs to it.
 
     Args:
-        pieces: Results for the blocks, in pieces of other lengths.
-        waiting: Blocks without a result. The source of `pieces` adds the blocks that it reads;
-            blocks for which there are too few pieces stay in it.
+        blocks: Blocks of any length.
+        process: Takes these blocks without the empty ones, and yields results for them in pieces
+            of other lengths. Blocks for which there are too few are left out.
         length: Returns the number of samples of a block.
         axis: Time axis of the pieces.
     """
+    waiting: deque[Any] = deque()  # blocks without a result so far
+
+    def read() -> Iterator[Any]:
+        for block in blocks:
+            if length(block):
+                waiting.append(block)
+                yield block
+
     rest: np.ndarray | None = None
-    for piece in pieces:
+    for piece in process(read()):
         rest = piece if rest is None else np.concatenate([rest, piece], axis=axis)
         while waiting and length(waiting[0]) <= rest.shape[axis]:
             block = waiting.popleft()
@@ -115,12 +123,6 @@ def cut(blocks: Iterable[np.ndarray], sample_rate: float, start_seconds: float,
         start_seconds, end_seconds: The times; the end may lie after that of the recording.
     """
     start, end = round(start_seconds * sample_rate), round(end_seconds * sample_rate)
-    pieces, done = [], 0
-    for block in blocks:
-        piece = block[max(start - done, 0) : max(end - done, 0)]
-        if len(piece):
-            pieces.append(piece.copy())  # a slice would keep the whole block in memory
-        done += len(block)
-        if done >= end:
-            break
+    # A slice would keep the whole block in memory.
+    pieces = [piece.copy() for piece in Tape(blocks).play(start, end)]
     return np.concatenate(pieces) if pieces else np.zeros((0, 1))

@@ -129,8 +129,7 @@ def istft(spectrum: np.ndarray, win_size: int, hop_size: int, samples: int) -> n
 
     Args:
         spectrum: `(..., frames, bins, 2)`.
-        win_size: See `stft`.
-        hop_size: See `stft`.
+        win_size, hop_size: See `stft`.
         samples: Length of the result.
 
     Raises:
@@ -390,20 +389,18 @@ def lead_samples(win_size: int, hop_size: int) -> int:
 
 
 def in_spectral_domain(predict_spectrum: Predict, win_size: int, hop_size: int,
-                       highpass_hz: float = 0.0, rate: float = SAMPLE_RATE) -> Predict:
-    """Makes a function of waveforms `(batch, samples)` from a function of spectra.
+                       highpass_hz: float = 0.0) -> Predict:
+    """Makes a function of waveforms `(batch, samples)` at 44.1 kHz from a function of spectra.
 
     Args:
         predict_spectrum: Takes and returns `(batch, frames, bins, 2)`.
-        win_size: See `stft`.
-        hop_size: See `stft`.
+        win_size, hop_size: See `stft`.
         highpass_hz: Cutoff of `highpass`, which is applied first.
-        rate: Sample rate in Hz.
     """
     lead = lead_samples(win_size, hop_size)
 
     def predict(audio: np.ndarray) -> np.ndarray:
-        padded = np.pad(highpass(audio, highpass_hz, rate), [(0, 0), (lead, 0)])
+        padded = np.pad(highpass(audio, highpass_hz, SAMPLE_RATE), [(0, 0), (lead, 0)])
         spectrum = np.asarray(predict_spectrum(stft(padded, win_size, hop_size)))
         return istft(spectrum, win_size, hop_size, padded.shape[-1])[:, lead:]
 

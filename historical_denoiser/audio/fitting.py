@@ -7,7 +7,6 @@ removed: on mixtures with known clean sound, no other rule improved the result. 
 `fit`.
 """
 
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -17,8 +16,6 @@ from historical_denoiser.audio import dsp, silence
 from historical_denoiser.audio.blocks import Tape
 from historical_denoiser.audio.removal import BASS_HZ, Pair, Strength
 from historical_denoiser.audio.survey import Survey, as_channels
-
-logger = logging.getLogger(__name__)
 
 MIN_HZ = 20.0  # inaudible below
 FRAME_SECONDS = 0.186

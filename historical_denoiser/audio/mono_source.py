@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import scipy
 
-from historical_denoiser.audio import dsp
+from historical_denoiser.audio import bands, dsp
 
 CHOICES = ("auto", "true", "false")
 FRAME_SECONDS = 0.1  # of the transform with which channels are compared
-BANDS_AN_OCTAVE = 3
 MIN_HZ = 50.0  # upper edge of the lowest band, and smallest width of a band
 FILTER_SECONDS = 0.04  # half of the length of filters
 MAX_DELAY_SECONDS = 0.001  # from the azimuth of a tape head, or from an interface
@@ -212,9 +211,7 @@ def frame_spectra(audio: np.ndarray, sample_rate: float) -> np.ndarray:
 
 def _bands(frequencies: np.ndarray) -> tuple[np.ndarray, list[float]]:
     """Returns the first bin of each band, and the bands' centres in Hz."""
-    edges = [0.0, MIN_HZ]
-    while edges[-1] < frequencies[-1]:
-        edges.append(max(edges[-1] * 2.0 ** (1.0 / BANDS_AN_OCTAVE), edges[-1] + MIN_HZ))
+    edges = [0.0, *bands.third_octaves(MIN_HZ, frequencies[-1])]
     starts = np.unique(np.searchsorted(frequencies, edges[:-1]))
     ends = np.append(starts[1:], len(frequencies)) - 1
     return starts, (0.5 * (frequencies[starts] + frequencies[ends])).tolist()

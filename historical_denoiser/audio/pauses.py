@@ -72,8 +72,7 @@ def is_pause(noise: np.ndarray, left: np.ndarray) -> np.ndarray:
             & (_decibels(left + floor, noise + floor).mean(axis=1) < -MIN_DROP_DB))
 
 
-def frame_powers(audio: np.ndarray, frame: int, sample_rate: int, highpass_hz: float,
-                 ) -> np.ndarray:
+def frame_powers(audio: np.ndarray, frame: int, sample_rate: int, highpass_hz: float) -> np.ndarray:
     """Returns the power in each complete frame and octave, `(frames, octaves)`.
 
     Args:

@@ -6,9 +6,9 @@ band of the carrier, everything is noise. Start reading at `Strength` and `remov
 """
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import scipy
 
 from historical_denoiser.audio import dsp
+from historical_denoiser.audio.bands import third_octaves
 from historical_denoiser.audio.blocks import in_blocks
 from historical_denoiser.audio.survey import as_channels
 from historical_denoiser.core.checks import require
@@ -33,7 +34,6 @@ CLICK_POWER = 4.0  # a frame with more times the power of that median is not ste
 CLICK_AMPLITUDE = 4.0  # a larger sample is a click, in standard deviations of the noise around it
 CLICK_HOPS = 9  # length of that neighbourhood in hops
 MIN_BAND_HZ = 50.0  # centre of the lowest band of the floor, and smallest distance of centres
-BANDS_AN_OCTAVE = 3
 MIN_LIMIT_HZ = 10.0  # of the lower limit of a band: the filter becomes longer with its period
 
 Band = tuple[float | None, float | None]  # lower and upper limit in Hz; None: no limit
@@ -191,24 +191,23 @@ def _limit_band(pairs: Iterable[Pair], sample_rate: int, low_hz: float | None,
     The filters are those of `dsp.highpass`: zero phase, half the amplitude at the limit, and a
     skirt from an eighth below to an eighth above it, beyond which 50 dB and more are removed.
     """
-    waiting: deque[Pair] = deque()  # blocks for which `pieces` are still to come
-
-    def left() -> Iterator[np.ndarray]:
-        for block, removed in pairs:
-            if len(block):
-                waiting.append((block, removed))
-                yield as_channels(block - removed).T
-
     def limit(audio: np.ndarray) -> np.ndarray:
         inside = dsp.highpass(audio, low_hz or 0.0, sample_rate)
         return inside if high_hz is None else inside - dsp.highpass(audio, high_hz, sample_rate)
 
-    lowest_hz = min(edge for edge in (low_hz, high_hz) if edge is not None)
-    context = dsp.highpass_reach(lowest_hz, sample_rate) / (1.0 - dsp.FADE_SHARE)
-    pieces = dsp.stream_in_segments(limit, left(), round(SEGMENT_SECONDS * sample_rate),
-                                    round(context) + 1)
-    for (block, removed), inside in in_blocks(pieces, waiting, lambda pair: len(pair[0]), axis=-1):
+    def limited(pairs: Iterable[Pair]) -> Iterator[np.ndarray]:
+        lowest_hz = min(edge for edge in (low_hz, high_hz) if edge is not None)
+        context = dsp.highpass_reach(lowest_hz, sample_rate) / (1.0 - dsp.FADE_SHARE)
+        left = (as_channels(block - removed).T for block, removed in pairs)
+        return dsp.stream_in_segments(limit, left, round(SEGMENT_SECONDS * sample_rate),
+                                      round(context) + 1)
+
+    for (block, removed), inside in in_blocks(pairs, limited, _samples, axis=-1):
         yield block, (block - inside.T.reshape(block.shape)).astype(removed.dtype, copy=False)
+
+
+def _samples(pair: Pair) -> int:
+    return len(pair[0])
 
 
 def _remove_noise(pairs: Iterable[Pair], sample_rate: int, strength: Strength) -> Iterator[Pair]:
@@ -218,27 +217,20 @@ def _remove_noise(pairs: Iterable[Pair], sample_rate: int, strength: Strength) -
     if strength.is_one_number:
         yield from ((block, strength.number * noise) for block, noise in pairs)
         return
-    waiting: deque[Pair] = deque()  # blocks for which `pieces` are still to come
-    pieces = _remaining_noise(pairs, waiting, sample_rate, strength)
-    for (block, noise), kept in in_blocks(pieces, waiting, lambda pair: len(pair[0]), axis=-1):
+    remain = partial(_remaining_noise, sample_rate=sample_rate, strength=strength)
+    for (block, noise), kept in in_blocks(pairs, remain, _samples, axis=-1):
         yield block, (strength.number * noise - kept.T.reshape(noise.shape)).astype(
             noise.dtype, copy=False)
 
 
-def _remaining_noise(pairs: Iterable[Pair], waiting: deque[Pair], sample_rate: int,
-                     strength: Strength) -> Iterator[np.ndarray]:
-    """Yields the noise to leave in the recording, `(channels, samples)`; fills `waiting`."""
+def _remaining_noise(pairs: Iterable[Pair], sample_rate: int, strength: Strength,
+                     ) -> Iterator[np.ndarray]:
+    """Yields the noise to leave in the recording, `(channels, samples)`."""
     window = HOPS * max(1, round(WINDOW_SECONDS * sample_rate / HOPS))
     hop = window // HOPS
     lead = dsp.lead_samples(window, hop)
     keeper = _Keeper(strength, np.arange(window // 2 + 1) * sample_rate / window,
                      max(1, round(STEADY_SECONDS * sample_rate / hop)))
-
-    def stacked() -> Iterator[np.ndarray]:
-        for block, noise in pairs:
-            if len(block):
-                waiting.append((block, noise))
-                yield np.concatenate([as_channels(block).T, as_channels(noise).T])
 
     def keep(both: np.ndarray) -> np.ndarray:
         remaining = []
@@ -257,8 +249,8 @@ def _remaining_noise(pairs: Iterable[Pair], waiting: deque[Pair], sample_rate: i
     # The context beyond the crossfade must be as long as the reach of the median.
     context = round((0.5 * STEADY_SECONDS + 2.0 * WINDOW_SECONDS) * sample_rate
                     / (1.0 - dsp.FADE_SHARE))
-    yield from dsp.stream_in_segments(keep, stacked(), round(SEGMENT_SECONDS * sample_rate),
-                                      context, hop)
+    stacked = (np.concatenate([as_channels(each).T for each in pair]) for pair in pairs)
+    return dsp.stream_in_segments(keep, stacked, round(SEGMENT_SECONDS * sample_rate), context, hop)
 
 
 class _Keeper:
@@ -267,10 +259,7 @@ class _Keeper:
     def __init__(self, strength: Strength, frequencies: np.ndarray, steady_frames: int) -> None:
         self.strength, self.steady_frames = strength, steady_frames
         self.band_gain = strength.gain(frequencies).astype(np.float32)
-        centres = [MIN_BAND_HZ]
-        while centres[-1] < frequencies[-1]:
-            centres.append(max(centres[-1] * 2.0 ** (1.0 / BANDS_AN_OCTAVE),
-                               centres[-1] + MIN_BAND_HZ))
+        centres = third_octaves(MIN_BAND_HZ, frequencies[-1])
         # Triangular bands that sum to 1 at each frequency: `(bins, bands)`.
         self.bands = np.stack([np.interp(frequencies, centres, row)
                                for row in np.eye(len(centres))], axis=-1)

@@ -5,9 +5,7 @@ import scipy
 
 from historical_denoiser.audio.blocks import Frames
 from historical_denoiser.audio.pauses import FRAME_SECONDS, frame_powers, is_pause
-from historical_denoiser.audio.silence import find_runs
-
-Span = tuple[int, int]  # first sample, and the one after the last
+from historical_denoiser.audio.silence import Span, find_runs
 
 MIN_PAUSE_SECONDS = 1.5  # between two tracks
 MAX_NOISE_SECONDS = 0.6  # sound in a pause, such as a knock, that does not divide it

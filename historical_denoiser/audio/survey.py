@@ -100,10 +100,10 @@ def as_channels(waveform: np.ndarray, name: str = "waveform") -> np.ndarray:
     return waveform[:, None] if waveform.ndim == 1 else waveform
 
 
-def as_waveform(values: Any, name: str = "waveform") -> np.ndarray:
+def as_waveform(values: Any) -> np.ndarray:
     """Returns an array, or a list of numbers, as an array that `as_channels` accepts."""
     waveform = np.asarray(values)
-    as_channels(waveform, name)
+    as_channels(waveform)
     return waveform
 
 

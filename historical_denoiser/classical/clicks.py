@@ -252,8 +252,7 @@ def _rings_on(place: slice, magnitude: np.ndarray, sensitivity: Sensitivity) -> 
                  for span in (NEAR_SECONDS, FAR_SECONDS))
     if max(near, far, before) < MIN_RING * magnitude[place].max():
         return False
-    return (max(near, far) > sensitivity.max_rise * before
-            or before > sensitivity.max_fall * far)
+    return (max(near, far) > sensitivity.max_rise * before or before > sensitivity.max_fall * far)
 
 
 def _is_pulse(place: slice, score: np.ndarray, sensitivity: Sensitivity) -> bool:

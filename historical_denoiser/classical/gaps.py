@@ -127,8 +127,7 @@ def fill_gap(sound: np.ndarray, start: int, stop: int, following: int, sample_ra
     """
     missing, reach = stop - start, round(MODEL_SECONDS * sample_rate)
     sides = sound[max(0, start - reach):start], sound[stop:min(stop + reach, following)]
-    order = min(max(round(ORDER_SECONDS * sample_rate), missing // 4),
-                min(map(len, sides)) // 2)
+    order = min(max(round(ORDER_SECONDS * sample_rate), missing // 4), min(map(len, sides)) // 2)
     if missing > longest * sample_rate or order < missing // 4 or order < 1:
         return False
     equations, driven = np.zeros(max(missing, order + 1)), np.zeros(missing)

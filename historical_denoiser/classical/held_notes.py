@@ -57,7 +57,7 @@ def measure_floor(sounds: Sequence[np.ndarray], drones_hz: Sequence[float] | np.
         `(LAST - FIRST,)`, or None if no excerpt is long enough or all are silent.
     """
     # The last frames are left out: they reach beyond the end and so have less power.
-    powers = [_steady_power(_stft(sound)[: (len(sound) - WINDOW) // HOP + 1], 0)
+    powers = [_steady_power(dsp.stft(sound, WINDOW, HOP)[: (len(sound) - WINDOW) // HOP + 1], 0)
               for sound in sounds if len(sound) >= MIN_SAMPLES]
     loudest = max((power.sum(axis=1).max() for power in powers), default=0.0)
     floors = [power[runs].min(axis=0) for power in powers
@@ -81,8 +81,8 @@ def restore_notes(audio: np.ndarray, restored: np.ndarray, floor: np.ndarray) ->
     """
     if len(audio) < MIN_SAMPLES:
         return restored
-    removed = _stft(audio - restored)
-    is_note = _find_lines(removed) & (_steady_power(_stft(audio), 0) > BEGAN * floor)
+    heard, removed = (dsp.stft(each, WINDOW, HOP) for each in (audio, audio - restored))
+    is_note = _find_lines(removed) & (_steady_power(heard, 0) > BEGAN * floor)
     if not is_note.any():
         return restored
     is_note &= _lasts(removed)
@@ -99,10 +99,6 @@ def _carrier_runs(power: np.ndarray, loudest: float) -> np.ndarray:
     # Next to silence, the averaging over a second and the window of a frame include some of it.
     reach = 2 * (STEADY_FRAMES + WINDOW // HOP) + 1
     return ~scipy.ndimage.binary_dilation(is_silent, np.ones(reach))
-
-
-def _stft(audio: np.ndarray) -> np.ndarray:
-    return dsp.stft(audio, WINDOW, HOP)
 
 
 def _find_lines(spectrum: np.ndarray) -> np.ndarray:

@@ -13,19 +13,8 @@ import numpy as np
 import scipy
 
 from historical_denoiser.audio.dsp import SAMPLE_RATE, highpass
-from historical_denoiser.classical.hum_lines import (
-    MIN_HZ,
-    MIN_SHARING,
-    PIECE_SECONDS,
-    STEADY,
-    STEADY_IN_COMB,
-    Lines,
-    estimate_hum,
-    fit_base,
-    measure_lines,
-    nominal_hz,
-    shared_level,
-)
+from historical_denoiser.classical import hum_lines
+from historical_denoiser.classical.hum_lines import PIECE_SECONDS, Lines, measure_lines
 
 # Shortest piece in which a line can be distinguished from a note.
 MIN_SECONDS = 4.0
@@ -66,7 +55,7 @@ def _peaks(sound: np.ndarray, sample_rate: int) -> np.ndarray:
     around = np.interp(np.arange(len(power)), (np.arange(len(around)) + 0.5) * width, around)
     is_peak = (power == scipy.ndimage.maximum_filter1d(power, 9)) & (power > PEAK * around)
     hz = np.flatnonzero(is_peak) * step_hz
-    return hz[(hz >= MIN_HZ) & (hz <= SEARCHED_HZ)]
+    return hz[(hz >= hum_lines.MIN_HZ) & (hz <= SEARCHED_HZ)]
 
 
 @dataclass(frozen=True)
@@ -91,7 +80,7 @@ def find_hum(sounds: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE,
         The frequency in Hz of which all lines of the hum are multiples, or None.
     """
     pieces = [piece for sound in sounds for piece in np.array_split(
-        highpass(sound, MIN_HZ, sample_rate),
+        highpass(sound, hum_lines.MIN_HZ, sample_rate),
         max(1, int(len(sound) / (PIECE_SECONDS * sample_rate))))]
     faster = faster if len(pieces) > 1 else FASTER_ALONE
     found = [comb for piece in pieces
@@ -120,7 +109,7 @@ def _find_comb(piece: np.ndarray, sample_rate: int, faster: float, drones_hz: np
     spectrum = scipy.fft.rfft(piece)
     peaks = _peaks(piece, sample_rate)
     peaks = peaks[(np.abs(peaks[:, None] - drones_hz) > DRONE_HZ).all(axis=1)]
-    lines = measure_lines(spectrum, len(piece), peaks, sample_rate).steadier(STEADY)
+    lines = measure_lines(spectrum, len(piece), peaks, sample_rate).steadier(hum_lines.STEADY)
     found = [comb for mains_hz in MAINS_HZ if len(lines.hz)
              and (comb := _fit_comb(lines, mains_hz, faster))]
     steady = max(found, key=lambda comb: comb.lines, default=None)
@@ -147,8 +136,8 @@ def _fit_comb(lines: Lines, mains_hz: float, faster: float) -> _Comb | None:
     best = int(count.argmax())
     if not count[best]:
         return None
-    return _Comb(fit_base(lines.hz, np.where(fits[best], order[best], 0.0)), int(count[best]),
-                 not is_mains[best])
+    base_hz = hum_lines.fit_base(lines.hz, np.where(fits[best], order[best], 0.0))
+    return _Comb(base_hz, int(count[best]), not is_mains[best])
 
 
 def _find_swinging_comb(spectrum: np.ndarray, samples: int, peaks: np.ndarray, sample_rate: int,
@@ -164,12 +153,13 @@ def _find_swinging_comb(spectrum: np.ndarray, samples: int, peaks: np.ndarray, s
         order = np.maximum(np.round(peaks / mains_hz), 1.0)
         near = peaks[np.abs(peaks - order * mains_hz)
                      <= order * mains_hz * MAINS_TOLERANCE + COMB_TOLERANCE_HZ]
-        level = shared_level(measure_lines(spectrum, samples, near, sample_rate))
+        level = hum_lines.shared_level(measure_lines(spectrum, samples, near, sample_rate))
         if level is None:
             continue
-        lines = measure_lines(spectrum, samples, near, sample_rate, level).steadier(STEADY)
+        lines = measure_lines(spectrum, samples, near, sample_rate, level)
+        lines = lines.steadier(hum_lines.STEADY)
         comb = _fit_comb(lines, mains_hz, MAINS_TOLERANCE) if len(lines.hz) else None
-        if comb is not None and comb.lines >= MIN_SHARING:
+        if comb is not None and comb.lines >= hum_lines.MIN_SHARING:
             return comb, level
     return None, None
 
@@ -181,9 +171,9 @@ def _stands_still(base_hz: float, spectrum: np.ndarray, samples: int, sample_rat
     Intermittent buzz has lines as well. Subtracting them would leave a residual that is louder, and
     harder for a network to distinguish from a voice.
     """
-    hz = nominal_hz(base_hz, sample_rate)
+    hz = hum_lines.nominal_hz(base_hz, sample_rate)
     lines = measure_lines(spectrum, samples, hz, sample_rate, level)
-    chosen = lines.steadiness >= STEADY_IN_COMB
+    chosen = lines.steadiness >= hum_lines.STEADY_IN_COMB
     if chosen.sum() < MANY_LINES:
         return True
     beside = (measure_lines(spectrum, samples, hz[chosen] + offset, sample_rate, level)
@@ -201,7 +191,7 @@ def _is_in_pauses(base_hz: float, piece: np.ndarray, sample_rate: int) -> bool:
     these lines cancel each other, so that removing some of them would fill the pauses with tones.
     """
     width = round(QUIET_SECONDS * sample_rate)
-    sounds = np.stack([piece, piece - estimate_hum(piece, base_hz, sample_rate)])
+    sounds = np.stack([piece, piece - hum_lines.estimate_hum(piece, base_hz, sample_rate)])
     frames = sounds[:, : sounds.shape[1] // width * width].reshape(2, -1, width)
     power = np.sort(np.square(frames).mean(axis=2), axis=1)
     before, after = power[:, : int(SHARE_OF_QUIET * power.shape[1])].sum(axis=1)

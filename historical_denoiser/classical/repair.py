@@ -5,7 +5,7 @@ not depend on how it is cut into blocks. Start reading at `repair`; the methods 
 `clipping`.
 """
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -86,24 +86,17 @@ def repair(blocks: Iterable[np.ndarray], sample_rate: int, kinds: Collection[str
     if not kinds:
         yield from ((block, block) for block in blocks)
         return
-    waiting: deque[np.ndarray] = deque()
     menders = menders or Menders(fill_gap, declip)
 
-    def read() -> Iterator[np.ndarray]:
-        for block in blocks:
-            if len(block):
-                waiting.append(block)
-                yield as_channels(block)
-
-    def mend() -> Iterator[np.ndarray]:
-        for sound, inner, start in _stretches(read(), sample_rate):
+    def mend(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for sound, inner, start in _stretches(map(as_channels, blocks), sample_rate):
             if np.isfinite(sound).all():
                 sound = np.stack([_mend_channel(channel, inner, start, sample_rate, kinds, found,
                                                 number, menders)
                                   for number, channel in enumerate(sound.T, 1)], axis=-1)
             yield sound[inner]
 
-    for block, repaired in in_blocks(mend(), waiting):
+    for block, repaired in in_blocks(blocks, mend):
         yield block, repaired.reshape(block.shape).astype(block.dtype, copy=False)
 
 

@@ -245,9 +245,7 @@ def _sort_arguments(arguments: list[str]) -> tuple[list[str], list[re.Match[str]
             if value is None:
                 raise UserError(f"{argument} must be followed by a value")
             flags.extend([argument, value])
-        elif os.path.lexists(argument):
-            files.append(argument)
-        elif argument == "-":  # standard input
+        elif argument == "-" or os.path.lexists(argument):  # the first is standard input
             files.append(argument)
         elif argument.startswith("-"):
             raise UserError(f"{argument!r} is neither a file nor an option; see --help")

@@ -37,7 +37,6 @@ class ConstantQ:
     Args:
         samples: Length of the signals. Inside, it is rounded up to one that a fast Fourier
             transform likes.
-        sample_rate: In Hz.
         octaves: Number of octaves below half the sample rate.
         bins_per_octave: Number of bands in each.
 
@@ -45,10 +44,9 @@ class ConstantQ:
         ValueError: An argument is below 1.
     """
 
-    def __init__(self, samples: int, sample_rate: float, octaves: int = 7,
-                 bins_per_octave: int = 64) -> None:
-        for name, value in (("samples", samples), ("sample_rate", sample_rate),
-                            ("octaves", octaves), ("bins_per_octave", bins_per_octave)):
+    def __init__(self, samples: int, octaves: int, bins_per_octave: int) -> None:
+        for name, value in (("samples", samples), ("octaves", octaves),
+                            ("bins_per_octave", bins_per_octave)):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
         self.samples, self.octaves, self.bins_per_octave = samples, octaves, bins_per_octave
@@ -56,7 +54,6 @@ class ConstantQ:
         half = self.length // 2  # the bin of half the sample rate
         bands = octaves * bins_per_octave
         # From one band below the lowest to one above the highest, which is half the sample rate.
-        self.centers_hz = 0.5 * sample_rate * 2.0 ** (np.arange(-bands, 0) / bins_per_octave)
         self._places = np.arange(-bands - 1, 1) / bins_per_octave  # octaves from `half`
         centers = half * 2.0 ** self._places
         # Bins below the lowest band's centre, and above the highest one's.

@@ -11,15 +11,13 @@ Sources:
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from keras import ops
 
-from historical_denoiser.diffusion.constant_q import fast_length
+from historical_denoiser.diffusion.constant_q import Tensor, fast_length
 from historical_denoiser.diffusion.settings import DiffusionConfig
 
-Tensor = Any  # a tensor of any Keras backend
 # Denoises waveforms `(batch, samples)` with noise of a level for each item, `(batch,)`.
 Denoise = Callable[[Tensor, Tensor], Tensor]
 

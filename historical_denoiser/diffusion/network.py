@@ -14,17 +14,14 @@ Sources:
 Start reading at `OctaveUnet`.
 """
 
-from dataclasses import asdict
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from historical_denoiser.diffusion.constant_q import ConstantQ
+from historical_denoiser.diffusion.constant_q import ConstantQ, Tensor
 from historical_denoiser.diffusion.settings import GROUPS, DiffusionConfig
-
-Tensor = Any  # a tensor of any Keras backend
 
 BAND_WAVES = 8  # sines and as many cosines that tell a feature its band
 
@@ -109,8 +106,7 @@ class OctaveUnet(keras.Model):
 
     def call(self, waves: Tensor, level: Tensor) -> Tensor:
         config = self.config
-        transform = ConstantQ(waves.shape[1], config.sample_rate, config.octaves,
-                              config.bins_per_octave)
+        transform = ConstantQ(waves.shape[1], config.octaves, config.bins_per_octave)
         low, *octaves, high = transform.forward(waves)
         angles = 2.0 * np.pi * ops.expand_dims(level, -1) * ops.convert_to_tensor(self.frequencies)
         known = ops.concatenate([ops.cos(angles), ops.sin(angles)], axis=-1)
@@ -132,9 +128,6 @@ class OctaveUnet(keras.Model):
                 features = block(features, known)
             estimates.append(self.leave[place](features))
         return transform.inverse([ops.zeros_like(low), *estimates, ops.zeros_like(high)])
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"config": asdict(self.config)}
 
 
 def build(config: DiffusionConfig) -> OctaveUnet:

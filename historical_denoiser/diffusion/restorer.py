@@ -71,11 +71,7 @@ class DiffusionRestorer(Restorer):
     def analyse(self, surveyed: Survey, read: analysis.Read, sample_rate: int,
                 noise_profile: np.ndarray | None = None,
                 report: analysis.Report = lambda seconds: None) -> Survey:
-        """Adds the gain or the power of the noise.
-
-        Args:
-            surveyed, read, sample_rate, noise_profile, report: As in `analysis.analyse`.
-        """
+        """As `analysis.analyse`, but adds the gain or the power of the noise."""
         known, config = analysis.analyse(self, surveyed, read, sample_rate), self.config
         if not known.is_audible or config.mode not in NOISE_MODES:
             return known
@@ -94,22 +90,14 @@ class DiffusionRestorer(Restorer):
 
     def separate(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                  *others: Any, **more: Any) -> Iterator[Pair]:
-        """As `Separator.separate`; the modes that repair leave no noise to be removed.
-
-        Args:
-            blocks, sample_rate, known: As in `Separator.separate`, with all that follows.
-        """
+        """As `Separator.separate`; the modes that repair leave no noise to be removed."""
         if self.config.mode in REPAIRS:
             return ((block, np.zeros_like(block)) for block in blocks)
         return super().separate(blocks, sample_rate, known, *others, **more)
 
     def repair(self, blocks: Iterable[np.ndarray], sample_rate: int, found: Found,
                ) -> Iterator[Pair]:
-        """Yields each block and the repaired block; the classical methods find the damage.
-
-        Args:
-            blocks, sample_rate, found: As in `Restorer.repair`.
-        """
+        """As `Restorer.repair`; the classical methods find the damage."""
         menders = Menders(self._fill_gap, self._declip) if self.config.mode in REPAIRS else None
         return repair(blocks, sample_rate, self.stages.repair, found, menders)
 

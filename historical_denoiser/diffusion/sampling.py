@@ -11,7 +11,7 @@ Start reading at `sample`.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import keras
 import numpy as np
@@ -22,16 +22,13 @@ from historical_denoiser.diffusion.degradations import Degradation
 from historical_denoiser.diffusion.edm import Denoise
 from historical_denoiser.diffusion.settings import DiffusionConfig
 
-Tensor = Any  # a tensor of any Keras backend
-
 MAX_CHURN = math.sqrt(2.0) - 1.0  # new noise of a step, relative to its level (algorithm 2)
 MAX_GRADIENT = 1.0  # of the guidance in one sample, in units of the noise level
 EPSILON = 1e-6
 
 
 def sample(denoise: Denoise, config: DiffusionConfig, rng: np.random.Generator,
-           shape: tuple[int, int],
-           degradation: Degradation | None = None,
+           shape: tuple[int, int], degradation: Degradation | None = None,
            report: Callable[[], object] = lambda: None) -> np.ndarray:
     """Draws waveforms.
 
@@ -51,10 +48,11 @@ def sample(denoise: Denoise, config: DiffusionConfig, rng: np.random.Generator,
     """
     sigmas = config.for_sampling(config.steps).tolist()  # Python's numbers keep float32 arrays
     churn = min(config.churn / config.steps, MAX_CHURN)
-    waves = sigmas[0] * _draw(rng, shape)
+    draw = partial(rng.standard_normal, shape, np.float32)
+    waves = sigmas[0] * draw()
     for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
         raised = (1.0 + churn) * sigma
-        waves = waves + math.sqrt(raised**2 - sigma**2) * _draw(rng, shape)
+        waves = waves + math.sqrt(raised**2 - sigma**2) * draw()
         slope = _slope(denoise, waves, raised, config.weight(), degradation, rng)
         moved = waves + (following - raised) * slope
         if following > 0.0:  # Heun's second order: the mean of the slopes at both ends
@@ -63,10 +61,6 @@ def sample(denoise: Denoise, config: DiffusionConfig, rng: np.random.Generator,
         waves = moved
         report()
     return waves if degradation is None else degradation.make_consistent(waves)
-
-
-def _draw(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    return rng.standard_normal(shape, dtype=np.float32)
 
 
 def _slope(denoise: Denoise, waves: np.ndarray, sigma: float, xi: float,

@@ -55,6 +55,7 @@ AUDIO_ENDINGS = frozenset(KNOWN_ENDINGS - {".mat", ".iff"})  # searched for in f
 # Bits of the lossless sample formats; None for floating point.
 BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32,
         "FLOAT": None, "DOUBLE": None}
+STORED_BITS = BITS | {"FLOAT": 32, "DOUBLE": 64}
 # libsndfile reads Apple's lossless codec correctly but does not always write what it is given.
 ALAC_SUBTYPES = {"ALAC_16": "PCM_16", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24", "ALAC_32": "PCM_32"}
 DITHERED_BITS = 16  # with more bits, the rounding error is inaudible without dither
@@ -265,7 +266,7 @@ def output_format(recording: Recording, samples: int) -> Format:
     if ending.lower() not in ENDINGS[container] and (
             container != recording.container or not ending or ending.lower() in KNOWN_ENDINGS):
         ending = ENDINGS[container][0]  # an ending that the user made up stays
-    sample_bytes = (BITS[subtype] or {"FLOAT": 32, "DOUBLE": 64}[subtype]) // 8
+    sample_bytes = STORED_BITS[subtype] // 8
     if container in ("WAV", "WAVEX") and (
             samples * recording.channels * sample_bytes > MAX_WAV_BYTES):
         container = "RF64"

@@ -148,8 +148,7 @@ def _timed_by_durations(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
             if last is not None and last.duration:
                 steps[packet.stream.index].append((packet.dts - last.dts) / last.duration)
             before[packet.stream.index] = packet
-    wrong = {index for index, each in steps.items()
-             if not 1.0 / MAX_STEP < median(each) < MAX_STEP}
+    wrong = {index for index, each in steps.items() if not 1.0 / MAX_STEP < median(each) < MAX_STEP}
     times: dict[int, int] = {}
     for packet in itertools.chain(first, packets):
         index = packet.stream.index

@@ -27,16 +27,10 @@ import numpy as np
 from av.stream import Disposition
 
 from historical_denoiser.core.checks import MAX_RATE, MIN_RATE, UserError
-from historical_denoiser.formats import audio_io
+from historical_denoiser.formats import audio_io, self_contained
 from historical_denoiser.formats.audio_io import BLOCK_SECONDS, Recording
 from historical_denoiser.formats.clock import JOINED, demux, find_joins
 from historical_denoiser.formats.coded import require_sound
-from historical_denoiser.formats.self_contained import (
-    OPTIONS,
-    refuse_other_kinds,
-    require_no_list,
-    require_own_samples,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +129,8 @@ class _Source(io.BufferedReader):
 
 def _open(file: _Source, kind: str | None = None) -> av.container.InputContainer:
     file.seek(0)
-    return av.open(file, format=kind, container_options=dict(OPTIONS), **BYTES_OF_TEXTS)
+    return av.open(file, format=kind, container_options=dict(self_contained.OPTIONS),
+                   **BYTES_OF_TEXTS)
 
 
 def _raw_kind(path: Path) -> str | None:
@@ -162,7 +157,7 @@ def open_container(path: Path, short: bool = True) -> Iterator[av.container.Inpu
         try:
             container = _open(file)
         except (av.FFmpegError, UnicodeError) as error:
-            refuse_other_kinds(path)
+            self_contained.refuse_other_kinds(path)
             try:
                 container = _open(file, _raw_kind(path) if short else None)
             except (av.FFmpegError, UnicodeError):
@@ -170,9 +165,9 @@ def open_container(path: Path, short: bool = True) -> Iterator[av.container.Inpu
                 raise UnknownContainerError(
                     f"{path}: not a film or audio that can be read ({reason})") from error
         with container:
-            require_no_list(path, container.format.name)
+            self_contained.require_no_list(path, container.format.name)
             if container.format.name == MP4:
-                require_own_samples(path)
+                self_contained.require_own_samples(path)
             yield container
 
 
@@ -276,7 +271,7 @@ def open_track(path: Path, number: int | None = None) -> Track:
     with open_container(path) as container:
         tracks = container.streams.audio
         if not tracks:
-            refuse_other_kinds(path)
+            self_contained.refuse_other_kinds(path)
             kinds = ", ".join(sorted({stream.type for stream in container.streams}))
             raise UserError(f"{path}: the file holds no audio, only {kinds or 'nothing'}")
         if number is None:
@@ -297,7 +292,7 @@ def open_track(path: Path, number: int | None = None) -> Track:
         brand = container.metadata.get("major_brand", "")
         frame = next(_decoded(path, container, stream), None)
         if frame is None:
-            refuse_other_kinds(path)
+            self_contained.refuse_other_kinds(path)
             raise UserError(f"{path}: nothing can be decoded in audio track {chosen}")
         if container.format.name == "asf":  # states when the track ends on the film's clock
             seconds -= frame.time or 0.0

@@ -52,14 +52,6 @@ class Section(io.RawIOBase):
         self._patches = find_patches(path)
         self.seek(0)
 
-    def readable(self) -> bool:
-        """Returns True: it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Returns True: any place can be read."""
-        return True
-
     def tell(self) -> int:
         """Returns the place from the start of the section."""
         return self._file.tell() - self._start

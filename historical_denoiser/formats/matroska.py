@@ -29,7 +29,7 @@ IETF = {0x437D, 0x22B59D, 0x447B}  # beside the three letters of ISO 639: new is
 def promised_bytes(head: bytes) -> int:
     """Returns the size of a Matroska file by its first bytes; 0 if it was written to a pipe."""
     start = head.find(SEGMENT.to_bytes(4, "big")) + 4
-    size, width = _number(head[start : start + 8], False)
+    size, width = number_at_start(head[start : start + 8], False)
     return 0 if size == (1 << 7 * width) - 1 else start + width + size
 
 
@@ -65,9 +65,9 @@ def _elements(path: Path) -> Iterator[tuple[int, int, bytes]]:
         while (place := file.tell()) < ends[0]:
             while place >= ends[-1]:
                 ends.pop()
-            kind = _number(file.read(8), True)
+            kind = number_at_start(file.read(8), True)
             file.seek(place + kind[1])
-            size = _number(file.read(8), False)
+            size = number_at_start(file.read(8), False)
             start = place + kind[1] + size[1]
             if not (kind[1] and size[1]):
                 return
@@ -80,7 +80,7 @@ def _elements(path: Path) -> Iterator[tuple[int, int, bytes]]:
             file.seek(start + (0 if is_parent else size[0]))
 
 
-def _number(head: bytes, is_kind: bool) -> tuple[int, int]:
+def number_at_start(head: bytes, is_kind: bool) -> tuple[int, int]:
     """Returns a number of variable length and its bytes; 0 bytes if it is unknown or damaged."""
     width = 9 - head[0].bit_length() if head and head[0] else 0
     value = int.from_bytes(head[:width], "big")

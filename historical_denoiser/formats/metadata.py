@@ -25,7 +25,7 @@ from mutagen import apev2, flac, id3
 
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.formats import archiving, chunks
-from historical_denoiser.formats.audio_io import BITS, Format, Recording
+from historical_denoiser.formats.audio_io import STORED_BITS, Format, Recording
 from historical_denoiser.formats.containers import as_utf_8, open_container, read_chapters
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ OF_THE_ENCODER = {"IsVBR", "WMFSDKVersion", "WMFSDKNeeded", "WM/EncodingSettings
 def _with_coding_history(broadcast: bytes, recording: Recording, output: Format, history: str,
                          ) -> bytes:
     """Returns the content of a chunk `bext` with a line in its coding history (EBU R 98)."""
-    bits = BITS[output.subtype] or {"FLOAT": 32, "DOUBLE": 64}[output.subtype]
+    bits = STORED_BITS[output.subtype]
     mode = f",M={MODES[recording.channels]}" if recording.channels in MODES else ""
     line = f"A=PCM,F={recording.rate},W={bits}{mode},T={history.replace(',', ';')}\r\n"
     fixed = bytearray(broadcast[:CODING_HISTORY].ljust(CODING_HISTORY, b"\0"))
@@ -202,13 +202,16 @@ def _without_frames(tag: bytes, frames: Iterable[str], texts: re.Pattern) -> byt
         tags = id3.ID3(io.BytesIO(tag))
     except mutagen.MutagenError:
         return tag  # damaged: copied as it is
+    return _as_bytes(tags) if _remove_frames(tags, frames, texts) else tag
+
+
+def _remove_frames(tags: Any, frames: Iterable[str], texts: re.Pattern) -> bool:
+    """Removes what `_without_frames` names from an ID3 tag; returns whether there was any."""
     stale = [key for key, frame in tags.items() if frame.FrameID in frames
              or texts.match(getattr(frame, "desc", ""))]
-    if not stale:
-        return tag
     for key in stale:
         del tags[key]
-    return _as_bytes(tags)
+    return bool(stale)
 
 
 def _as_bytes(tags: id3.ID3) -> bytes:
@@ -444,9 +447,7 @@ def add_id3(source: Path, result: Path, history: str) -> None:
     """
     with _tag_errors(result):
         tags = _read_foreign(id3.ID3, source)
-        for key in [key for key, frame in tags.items() if frame.FrameID in LEVEL_FRAMES
-                    or OF_LEVELS.match(getattr(frame, "desc", ""))]:
-            del tags[key]
+        _remove_frames(tags, LEVEL_FRAMES, OF_LEVELS)
         if tags:
             tags.add(id3.COMM(encoding=UTF_8, lang="eng", desc="denoised", text=[history]))
             tags.save(result)

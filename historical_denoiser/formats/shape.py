@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mutagen.mp4 import AtomError, Atoms
 
+from historical_denoiser.formats import matroska
 from historical_denoiser.formats.chunks import chain, content_of, find_chunks
 from historical_denoiser.formats.containers import MP4, Track
 
@@ -98,8 +99,7 @@ def _write_widths(file: io.BufferedIOBase, widths: list[int]) -> bool:
     if (tracks := MATROSKA_TRACKS.search(head)) is None:
         return False
     start = tracks.end()
-    digits = 9 - head[start].bit_length()  # the size is as many bytes long as it begins with zeros
-    size = int.from_bytes(head[start : start + digits], "big") & (2 ** (7 * digits) - 1)
+    size, digits = matroska.number_at_start(head[start : start + 8], False)
     start += digits
     first, *others = head[start : start + size].split(PLACE)
     if len(others) != len(widths):

@@ -17,18 +17,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from historical_denoiser.network.tensor_ops import (
-    POWER_FLOOR,
-    join_parts,
-    mirrored_indices,
-    overlap_add,
-    power_of_pairs,
-    raise_to,
-    scale_pairs,
-    slice_axis,
-)
-
-Tensor = Any  # a tensor of any Keras backend
+from historical_denoiser.network import tensor_ops
+from historical_denoiser.network.tensor_ops import POWER_FLOOR, Tensor, power_of_pairs, slice_axis
 
 # A running minimum over 3^n samples is computed as n running minima over three samples that are 1,
 # 3, 9, ... samples apart; a running mean likewise. Durations hold for a hop of 512 samples at 44.1
@@ -56,9 +46,9 @@ def magnitude_and_floor(spectrogram: Tensor, exponent: float) -> Tensor:
         exponent: Exponent of the magnitudes.
     """
     spectrum = ops.cast(ops.stop_gradient(spectrogram), "float32")
-    magnitude = raise_to(power_of_pairs(spectrum) + POWER_FLOOR, exponent / 2.0)
+    magnitude = tensor_ops.raise_to(power_of_pairs(spectrum) + POWER_FLOOR, exponent / 2.0)
     floor = _find_floor(magnitude, SMOOTHING_STEPS, FLOOR_STEPS)
-    return ops.cast(join_parts(magnitude, floor), spectrogram.dtype)
+    return ops.cast(tensor_ops.join_parts(magnitude, floor), spectrogram.dtype)
 
 
 def steady_tones(spectrogram: Tensor, bins: int) -> Tensor:
@@ -86,7 +76,7 @@ def steady_tones(spectrogram: Tensor, bins: int) -> Tensor:
     rows = ops.matmul(rows, ops.convert_to_tensor(transform))
     magnitude = ops.sqrt(power_of_pairs(rows) + POWER_FLOOR)
     floor = _find_floor(magnitude, TONE_SMOOTHING_STEPS, TONE_FLOOR_STEPS)
-    tones = scale_pairs(rows, ops.minimum(TONE_BIAS * floor / magnitude, 1.0))
+    tones = tensor_ops.scale_pairs(rows, ops.minimum(TONE_BIAS * floor / magnitude, 1.0))
     back = ops.convert_to_tensor(np.ascontiguousarray(transform.T))
     rows = ops.matmul(tones, back)
     tones = ops.cast(_join_windows(rows, frames), spectrogram.dtype)
@@ -119,9 +109,9 @@ def _join_windows(rows: Tensor, frames: Any) -> Tensor:
     pieces = ops.reshape(ops.transpose(pieces, (0, 1, 3, 2, 4)),
                          (-1, windows, TONE_FRAMES, 2 * bins))
     squares = ops.convert_to_tensor(_tone_window() ** 2)[None, None, :, None]
-    weights = overlap_add(ops.tile(squares, (1, windows, 1, 1)), TONE_HOP)
+    weights = tensor_ops.overlap_add(ops.tile(squares, (1, windows, 1, 1)), TONE_HOP)
     weights = ops.maximum(weights, MIN_OVERLAP * ops.max(weights))
-    spectrum = slice_axis(overlap_add(pieces, TONE_HOP) / weights, 1, 0, frames)
+    spectrum = slice_axis(tensor_ops.overlap_add(pieces, TONE_HOP) / weights, 1, 0, frames)
     return ops.reshape(spectrum, (-1, frames, bins, 2))
 
 
@@ -148,7 +138,8 @@ def _find_floor(magnitude: Tensor, smoothing_steps: Sequence[int],
                 floor_steps: Sequence[int]) -> Tensor:
     """Returns the running minimum of the running mean of `magnitude` along its second axis."""
     reach = sum(floor_steps) + sum(smoothing_steps)
-    floor = ops.take(magnitude, mirrored_indices(ops.shape(magnitude)[1], reach, reach), axis=1)
+    places = tensor_ops.mirrored_indices(ops.shape(magnitude)[1], reach, reach)
+    floor = ops.take(magnitude, places, axis=1)
     for step in smoothing_steps:
         before, here, after = _neighbours(floor, step)
         floor = (before + here + after) / 3.0

@@ -9,15 +9,12 @@ reading at `rfft`.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 from keras import ops
 
 from historical_denoiser.network import plain
-from historical_denoiser.network.tensor_ops import join_parts, split_parts, tf_complex_for
-
-Tensor = Any  # a tensor of any Keras backend
+from historical_denoiser.network.tensor_ops import Tensor, join_parts, split_parts, tf_complex_for
 
 
 def rfft(waves: Tensor) -> Tensor:

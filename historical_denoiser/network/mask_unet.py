@@ -19,10 +19,9 @@ import numpy as np
 from keras import ops
 
 from historical_denoiser.network.settings import UnetConfig
-from historical_denoiser.network.tensor_ops import power_of_pairs, scale_pairs, slice_axis
+from historical_denoiser.network.tensor_ops import Tensor, power_of_pairs, scale_pairs, slice_axis
 
 Shape = tuple[int | None, ...]
-Tensor = Any  # a tensor of any Keras backend
 
 NEGATIVE_SLOPE = 0.3  # of the leaky ReLU
 RANGE_DB = 80.0  # fainter magnitudes count as this far below the loudest

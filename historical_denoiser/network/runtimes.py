@@ -57,10 +57,12 @@ def find_twin(weights: Path) -> Path | None:
     if not (weights.is_file() and path.is_file()) or importlib.util.find_spec(
             "onnxruntime") is None:
         return None
-    if not _is_whole(path):
+    try:
+        session = _open_whole(path)
+    except UserError:
         logger.warning("%s is damaged and not used; export.py writes it again", path)
         return None
-    properties = _open_onnx(path, path.stat().st_mtime_ns).get_modelmeta().custom_metadata_map
+    properties = session.get_modelmeta().custom_metadata_map
     if properties.get(WEIGHTS_KEY) != hash_of(weights):
         logger.warning("%s was not exported from this %s and is not used; export.py writes it "
                        "again", path, weights.name)
@@ -73,11 +75,17 @@ def seal(content: bytes) -> bytes:
     return content + HASH_FIELD + hashlib.sha256(content).hexdigest().encode()
 
 
-def _is_whole(path: Path) -> bool:
-    """Returns whether an ONNX file is undamaged; a file without a hash is assumed to be."""
+def _open_whole(path: Path) -> Any:
+    """Returns an `onnxruntime.InferenceSession`.
+
+    Raises:
+        UserError: The file cannot be read, or does not match the hash at its end, if it has one.
+    """
     content = path.read_bytes()
-    has_hash = content[-HASH_FIELD_BYTES:].startswith(HASH_FIELD)
-    return not has_hash or content == seal(content[:-HASH_FIELD_BYTES])
+    if content[-HASH_FIELD_BYTES:].startswith(HASH_FIELD) and (
+            content != seal(content[:-HASH_FIELD_BYTES])):
+        raise UserError(f"{path} is damaged: its content does not match its hash")
+    return _open_onnx(path, path.stat().st_mtime_ns)
 
 
 def describe(path: Path) -> str:
@@ -125,9 +133,7 @@ def _load_onnx(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.nda
     """Returns the number of inputs of an ONNX file, and a function that runs it."""
     import onnxruntime
 
-    if not _is_whole(path):
-        raise UserError(f"{path} is damaged: its content does not match its hash")
-    session = _open_onnx(path, path.stat().st_mtime_ns)
+    session = _open_whole(path)
     names = [each.name for each in session.get_inputs()]
     keeping, freeing = onnxruntime.RunOptions(), onnxruntime.RunOptions()
     freeing.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -148,7 +154,7 @@ def _load_onnx(path: Path) -> tuple[int, Callable[[Sequence[np.ndarray]], np.nda
 
 @functools.lru_cache(maxsize=1)
 def _open_onnx(path: Path, written: int) -> Any:
-    """Returns an `onnxruntime.InferenceSession`.
+    """Implements `_open_whole`.
 
     Args:
         path: The ONNX file.

@@ -4,8 +4,6 @@ In training, batches are sent to the device as waveforms, which have a quarter o
 spectra, and are transformed there. Start reading at `stft`.
 """
 
-from typing import Any
-
 import numpy as np
 from keras import ops
 
@@ -13,9 +11,7 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import StftConfig
 from historical_denoiser.audio.noise_profile import POWER_FLOOR
 from historical_denoiser.network.fourier import irfft, rfft
-from historical_denoiser.network.tensor_ops import overlap_add
-
-Tensor = Any  # a tensor of any Keras backend
+from historical_denoiser.network.tensor_ops import Tensor, overlap_add
 
 
 def stft(waveforms: Tensor, settings: StftConfig) -> Tensor:

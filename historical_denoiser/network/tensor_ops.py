@@ -185,8 +185,7 @@ def fold_regions(bins: Any, count: int, start: int) -> list[tuple[int, Any, int]
 
     Args:
         bins: Number of bins: an int, or a tensor if unknown while tracing.
-        count: As in `fold_bins`.
-        start: As in `fold_bins`.
+        count, start: As in `fold_bins`.
 
     Returns:
         First bin, end bin and number of bins folded into one, for each region. The last region has
@@ -239,9 +238,8 @@ def unfold_bins(inputs: Tensor, count: int, bins: Any, start: int = 0) -> Tensor
 
     Args:
         inputs: `(batch, frames, folded, count * channels)`.
-        count: As in `fold_bins`.
+        count, start: As in `fold_bins`.
         bins: Number of bins before folding.
-        start: As in `fold_bins`.
 
     Returns:
         `(batch, frames, bins, channels)`.
@@ -372,9 +370,8 @@ def convolve(inputs: Tensor, kernel: Tensor, strides: int = 1) -> Tensor:
         inputs, kernel = (ops.pad(each, [(0, missing if axis == place else 0) for axis in range(4)])
                           for each, place in ((inputs, 3), (kernel, 2)))
     if keras.backend.backend() == "tensorflow":
-        from historical_denoiser.network import (
-            tf_convolution,  # the other backends do not need TensorFlow
-        )
+        # The other backends do not need TensorFlow.
+        from historical_denoiser.network import tf_convolution
 
         return tf_convolution.convolve(inputs, kernel, strides)
     return ops.conv(inputs, kernel, strides, padding="valid")

@@ -23,9 +23,7 @@ from keras import ops
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.network.fourier import irfft, rfft, turns
-from historical_denoiser.network.tensor_ops import fold_regions, overlap_add, slice_axis
-
-Tensor = Any  # a tensor of any Keras backend
+from historical_denoiser.network.tensor_ops import Tensor, fold_regions, overlap_add, slice_axis
 
 HOPS = 4  # hops in a window
 STEPS = 8  # short frames in a hop, and bins in a short bin
@@ -56,22 +54,13 @@ class View(ABC):
     """Base of the views, whose bins can be aligned to those of `fold_bins`.
 
     Args:
-        count: As in `fold_bins`.
-        start: As in `fold_bins`.
+        count, start: As in `fold_bins`.
     """
 
     parts: int  # number of channels
 
     def __init__(self, count: int, start: int) -> None:
         self.count, self.start = count, start
-
-    def from_spectrogram(self, spectrogram: Tensor) -> Tensor:
-        """Returns the view of a spectrogram `(batch, frames, win_size / 2 + 1, 2)`."""
-        return self.from_waves(to_waves(spectrogram))
-
-    def to_spectrogram(self, content: Tensor, bins: int) -> Tensor:
-        """Returns the spectrogram with `bins` bins of the waveform that the view adds up to."""
-        return from_blocks(self.to_blocks(content, 2 * (bins - 1)))
 
     @abstractmethod
     def from_waves(self, waves: Tensor) -> Tensor:
@@ -168,8 +157,7 @@ class LongView(View):
     place. The Hamming window is applied to the sum, as a convolution with three bins.
 
     Args:
-        count: As in `fold_bins`.
-        start: As in `fold_bins`.
+        count, start: As in `fold_bins`.
         fade: Number of bins over which it fades out; 0 for an abrupt end.
     """
 

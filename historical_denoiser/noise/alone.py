@@ -9,13 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from historical_denoiser.noise import episodes, parts
-from historical_denoiser.noise.carriers import (
-    CarrierConfig,
-    draw_bare_hum,
-    draw_burst_band,
-    draw_mechanism,
-)
+from historical_denoiser.noise import carriers, episodes, parts
+from historical_denoiser.noise.carriers import CarrierConfig
 from historical_denoiser.noise.parts import Part, draw_rate
 
 # Length of the filter that shapes a narrow band: a resolution of 2.7 Hz, and together with
@@ -82,7 +77,7 @@ def _draw_clicks(rng: np.random.Generator, carrier: CarrierConfig) -> Part:
     else:
         milliseconds = draw_rate(rng, CLICK_MS)
         is_ringing = milliseconds < MAX_RINGING_MS and rng.uniform() < RINGING_CHANCE
-        bank = parts.burst_bank(rng, milliseconds, draw_burst_band(rng), is_ringing)
+        bank = parts.burst_bank(rng, milliseconds, carriers.draw_burst_band(rng), is_ringing)
     most = max(2.0 * CLICKS_PER_SECOND[0], MAX_CLICK_TIME / (1e-3 * milliseconds))
     per_second = draw_rate(rng, (CLICKS_PER_SECOND[0], min(CLICKS_PER_SECOND[1], most)))
     spread_db = rng.uniform(0.0, 9.0)
@@ -111,9 +106,9 @@ def _draw_thumps(rng: np.random.Generator, carrier: CarrierConfig) -> Part:
 
 MAKERS: dict[str, Callable[[np.random.Generator, CarrierConfig], Part]] = {
     "hiss": _draw_hiss,
-    "hum": lambda rng, carrier: draw_bare_hum(rng, carrier.hum)[1],
+    "hum": lambda rng, carrier: carriers.draw_bare_hum(rng, carrier.hum)[1],
     "clicks": _draw_clicks,
-    "mechanism": lambda rng, carrier: draw_mechanism(rng, carrier.film),
+    "mechanism": lambda rng, carrier: carriers.draw_mechanism(rng, carrier.film),
     "crackle": _draw_crackle, "rumble": _draw_rumble, "thumps": _draw_thumps}
 # The parts that each kind of carrier has. With "mixed", any part can be drawn.
 KIND_PARTS = {

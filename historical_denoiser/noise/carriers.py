@@ -423,8 +423,7 @@ def _draw_tape(rng: np.random.Generator, cfg: TapeConfig) -> Carrier:
     if own.uniform() < cfg.clog_chance:
         loss_db = episodes.episodes(own, -draw(own, cfg.clog_db), cfg.clog_seconds,
                                     episodes.REST_SECONDS)
-        hiss = episodes.shelve(hiss, map(to_gain, loss_db), draw_rate(own, cfg.clog_hz),
-                               CLOG_ORDER)
+        hiss = episodes.shelve(hiss, map(to_gain, loss_db), draw_rate(own, cfg.clog_hz), CLOG_ORDER)
     drawn = {"hiss": (0.0, hiss)}
     if rng.uniform() < cfg.part_chance:
         drawn["hum"] = _draw_mains(rng, cfg.hum_db)

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
-from scipy import ndimage
+import scipy
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.blocks import cut
@@ -233,8 +232,8 @@ def _runs_without_tones(slots: _Slots, run: slice) -> Iterator[tuple[slice, floa
     """Yields the parts of a run between tones, each with the median of its paths in dB."""
     paths_db = slots.paths_db(run)
     is_tonal = paths_db > MAX_SLOT_PATH_DB
-    is_noise = ~ndimage.binary_opening(is_tonal, np.ones(MAX_TONAL_GAP + 1))
-    for part, in ndimage.find_objects(ndimage.label(is_noise)[0]):
+    is_noise = ~scipy.ndimage.binary_opening(is_tonal, np.ones(MAX_TONAL_GAP + 1))
+    for part, in scipy.ndimage.find_objects(scipy.ndimage.label(is_noise)[0]):
         inside = part.start + np.flatnonzero(~is_tonal[part])
         # A part neither begins nor ends with a tone.
         if len(inside):
@@ -298,7 +297,7 @@ def _share_beneath(slots: _Slots, run: slice, rest: np.ndarray) -> float:
 
 def _smooth_levels(slots: _Slots) -> np.ndarray:
     """Returns the levels of all slots above the lowest band edge, as means over `REST_BINS`."""
-    levels = ndimage.uniform_filter1d(slots.levels.astype(np.float32), REST_BINS, axis=1)
+    levels = scipy.ndimage.uniform_filter1d(slots.levels.astype(np.float32), REST_BINS, axis=1)
     return levels[:, slots.hz >= BAND_EDGES_HZ[0]]
 
 
@@ -394,11 +393,12 @@ def search(blocks: Iterable[np.ndarray], sample_rate: int, min_seconds: float = 
         return [], (f"{samples / sample_rate:.2f} s are too short: "
                     f"{slot_seconds:.2f} s are judged at once")
     found, why = _choose(_Slots.measure(frames, sample_rate, samples), min_seconds, min_drop_db)
-    return (found or _search_turns(frames, sample_rate, samples, min_drop_db)), why
+    found = found or _search_turns(frames, sample_rate, samples, min_seconds, min_drop_db)
+    return found, "" if found else why
 
 
-def _search_turns(frames: np.ndarray, sample_rate: int, samples: int, min_drop_db: float,
-                  ) -> list[NoiseSegment]:
+def _search_turns(frames: np.ndarray, sample_rate: int, samples: int, min_seconds: float,
+                  min_drop_db: float) -> list[NoiseSegment]:
     """Finds sections of at least two turns whose level swings in the same way from turn to turn."""
     per_second = sample_rate / (_frame_size(sample_rate) // 2)
     for turn in (round(seconds * per_second) for seconds in TURN_SECONDS):
@@ -407,7 +407,7 @@ def _search_turns(frames: np.ndarray, sample_rate: int, samples: int, min_drop_d
         slots = _Slots.measure(frames, sample_rate, samples, turn)
         level = frames[:, slots.hz >= BAND_EDGES_HZ[0]].mean(axis=1)
         found = []
-        for each in _choose(slots, 2 * turn / per_second, min_drop_db)[0]:
+        for each in _choose(slots, max(min_seconds, 2 * turn / per_second), min_drop_db)[0]:
             inside = level[round(each.start_seconds * per_second):
                            round(each.end_seconds * per_second)]
             if (each.place != PLACES[True, True] and np.corrcoef(

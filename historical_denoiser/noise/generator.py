@@ -51,7 +51,7 @@ class CarrierNoise:
     """One endless noise, rendered block by block.
 
     Args:
-        carrier: The parts as drawn. Parts may be removed or have their level changed beforehand.
+        carrier: The parts as drawn.
     """
 
     def __init__(self, carrier: Carrier) -> None:

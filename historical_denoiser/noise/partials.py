@@ -5,7 +5,7 @@ A path follows a partial from frame to frame, whether its pitch is held or glidi
 """
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 # A path follows a partial for 8 frames (0.2 s) through bins that exceed the median of their
 # neighbours; each bin counts within `PATH_RANGE_DB`. Below `MIN_PATH_HZ` there is rumble.
@@ -42,7 +42,7 @@ def measure_slots(frames: np.ndarray, floor: np.ndarray, hz: np.ndarray, slot_fr
     # The spectrum of the noise is subtracted first: its ripple, which fluctuates like the noise
     # itself, and hum, which is always present. Any other steady line is a tone.
     ripple = np.where(high - low > MIN_SPREAD_DB, MAX_RIPPLE_DB, MAX_LINE_DB)
-    around = ndimage.median_filter(usual, RIPPLE_NEIGHBOURS, mode="nearest") + ripple
+    around = scipy.ndimage.median_filter(usual, RIPPLE_NEIGHBOURS, mode="nearest") + ripple
     highest = np.maximum(around, np.where(hz < MAX_HUM_HZ, floor, -np.inf))
     own, found = np.minimum(usual, highest).astype(np.float32), []
     count = (len(frames) - slot_frames) // step_frames + 1
@@ -67,10 +67,10 @@ def _path_db(levels_db: np.ndarray) -> np.ndarray:
     Returns:
         Mean level of the best path that starts in each frame, `(frames - PATH_FRAMES + 1,)`.
     """
-    around = ndimage.median_filter(levels_db, size=(1, PATH_NEIGHBOURS), mode="nearest")
+    around = scipy.ndimage.median_filter(levels_db, size=(1, PATH_NEIGHBOURS), mode="nearest")
     height = np.clip(levels_db - around, *PATH_RANGE_DB)
     count = len(height) - PATH_FRAMES + 1
     total = height[:count]
     for later in range(1, PATH_FRAMES):
-        total = ndimage.maximum_filter1d(total, 3, axis=1) + height[later : later + count]
+        total = scipy.ndimage.maximum_filter1d(total, 3, axis=1) + height[later : later + count]
     return total.max(axis=1) / PATH_FRAMES

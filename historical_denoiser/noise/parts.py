@@ -324,9 +324,8 @@ def make_hum(rng: np.random.Generator, frequency_hz: float, harmonics: int,
         harmonics: Number of harmonics with the fundamental. Those above 0.45 of the sample rate are
             left out.
         slope_db_per_octave: Mean slope of the harmonics.
-        drift: As in `wave`.
+        drift, is_pulsed: As in `wave`.
         band_db: Response of the playback chain: a function from frequencies in Hz to levels.
-        is_pulsed: As in `wave`.
     """
     harmonics = max(1, min(harmonics, int(0.45 * SAMPLE_RATE / frequency_hz)))
     order = np.arange(1, harmonics + 1)

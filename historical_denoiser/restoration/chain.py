@@ -56,7 +56,7 @@ def restore_segment(audio: np.ndarray, network: Network, settings: NetworkSettin
     profile, stft = noise.profile, settings.stft
     predict = dsp.in_spectral_domain(
         network if profile is None else lambda spectra: network([spectra, profile[None]]),
-        stft.win_size, stft.hop_size, stft.highpass_hz, dsp.SAMPLE_RATE)
+        stft.win_size, stft.hop_size, stft.highpass_hz)
     denoised = restored = predict(without_clicks[None])[0]
     if noise.floor is not None:
         restored = held_notes.restore_notes(without_clicks, denoised, noise.floor)

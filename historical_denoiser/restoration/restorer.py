@@ -88,10 +88,6 @@ class Restorer(Separator):
         block_samples = max(1, round(self.segment_seconds * sample_rate))
         blocks = [waveform[start : start + block_samples]
                   for start in range(0, len(waveform), block_samples)]
-
-        def read() -> list[np.ndarray]:
-            return blocks
-
         known, seconds = survey(blocks, sample_rate), len(waveform) / sample_rate
         expected = seconds + strength.is_auto * min(EXCERPTS_SECONDS, seconds) + (
             noise_profile is None) * self.analysis_seconds(known.audible_samples, sample_rate)
@@ -102,8 +98,8 @@ class Restorer(Separator):
             done += seconds
             progress(min(done / expected, 1.0))
 
-        known = self.analyse(known, read, sample_rate, noise_profile, report)
-        strength = self.fit_strength(strength, read, sample_rate, known, report).strength
+        known = self.analyse(known, lambda: blocks, sample_rate, noise_profile, report)
+        strength = self.fit_strength(strength, lambda: blocks, sample_rate, known, report).strength
         restored = [waveform[:0].copy()]
         for block in self.stream(blocks, sample_rate, strength, known):
             restored.append(block)

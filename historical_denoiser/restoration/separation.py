@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -91,26 +90,19 @@ class Separator:
                          *others: Any) -> Iterator[Pair]:
         """Separates each span between two silences on its own."""
 
-        def noises(tape: Tape) -> Iterator[np.ndarray]:
+        def noises(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+            tape = Tape(blocks)
             for (start, stop), is_silent in silence.spans(known.silences, known.samples):
-                sound = tape.play(start, stop, stop)
+                sound = tape.play(start, stop)
                 if is_silent:
                     yield from map(self._nothing, sound)
                     continue
                 yield from (noise for _, noise in self.separate(
                     sound, sample_rate, known.between(start, stop), *others))
+            # The recording is read to its end, because a reader reports damage there.
+            yield from map(self._nothing, blocks)
 
-        waiting: deque[np.ndarray] = deque()  # blocks without noise so far
-
-        def read() -> Iterator[np.ndarray]:
-            for block in filter(len, blocks):
-                waiting.append(block)
-                yield block
-
-        everything = read()
-        yield from in_blocks(noises(Tape(everything)), waiting)
-        # The recording is read to its end, because a reader reports damage there.
-        yield from ((waiting.popleft(), self._nothing(block)) for block in everything)
+        yield from in_blocks(blocks, noises)
 
     def _separate_whole(self, blocks: Iterable[np.ndarray], sample_rate: int, known: Survey,
                         remember: Callable[[Predict], Predict], may_fail: bool) -> Iterator[Pair]:
@@ -118,7 +110,6 @@ class Separator:
         distinct = known.distinct
         audible = [channel for channel, source in enumerate(known.source) if source >= 0]
         order = [distinct.index(known.source[channel]) for channel in audible]
-        waiting: deque[np.ndarray] = deque()  # blocks without an estimate so far
         missing = 0  # samples passed to the network, minus those returned
 
         def checked_input() -> Iterator[np.ndarray]:
@@ -130,24 +121,21 @@ class Separator:
                                      f"Received: {block.shape}")
                 if not np.isfinite(channels).all():
                     raise UserError("the recording holds NaN or infinite samples")
-                if len(block):
-                    waiting.append(block)
-                    missing += len(block)
-                    yield channels[:, distinct].T
+                missing += len(block)
+                yield block
 
-        inputs = checked_input()
-        pieces = self._estimates(known.mono.combine(inputs) if known.mono else inputs,
-                                 sample_rate, known, remember)
-
-        def checked_output() -> Iterator[np.ndarray]:
+        def checked_output(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
             nonlocal missing
+            inputs = (as_channels(block)[:, distinct].T for block in blocks)
+            pieces = self._estimates(known.mono.combine(inputs) if known.mono else inputs,
+                                     sample_rate, known, remember)
             for piece in known.mono.spread(pieces) if known.mono else pieces:
                 if not (may_fail or np.isfinite(piece).all()):
                     raise UserError("the network returned NaN; are the weights whole?")
                 missing -= piece.shape[-1]
                 yield piece
 
-        for block, found in in_blocks(checked_output(), waiting, axis=-1):
+        for block, found in in_blocks(checked_input(), checked_output, axis=-1):
             channels = as_channels(block)
             # The estimate by stage has the channels of all stages one after the other.
             shares = found.reshape(-1, len(distinct), len(block)).T[:, order].astype(block.dtype)

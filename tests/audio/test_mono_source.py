@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from audio_samples import delayed
 
 from historical_denoiser.audio.mono_source import MonoSource, find_mono
+from historical_denoiser.training.metrics import snr_db
 
 RATE = 16000
 SECONDS = 8
@@ -21,21 +23,11 @@ def programme(rng: np.random.Generator, seconds: float = SECONDS) -> np.ndarray:
     return 0.2 * np.concatenate(audio)
 
 
-def delayed(audio: np.ndarray, samples: float) -> np.ndarray:
-    """Returns audio that is late by a fraction of samples, around the ends."""
-    turn = np.exp(-2j * np.pi * np.fft.rfftfreq(len(audio)) * samples)
-    return np.fft.irfft(np.fft.rfft(audio) * turn, len(audio))
-
-
 def transfer(rng: np.random.Generator, clean: np.ndarray, gain: float = 1.0, delay: float = 0.0,
              noise: tuple[float, float] = (0.02, 0.02)) -> np.ndarray:
     """Returns a stereo transfer, `(samples, 2)`, each channel with its own noise."""
     return np.stack([clean, gain * delayed(clean, delay)], axis=-1) + (
         rng.standard_normal((len(clean), 2)) * noise)
-
-
-def snr_db(clean: np.ndarray, noisy: np.ndarray) -> float:
-    return float(10.0 * np.log10(np.var(clean) / np.var(noisy - clean)))
 
 
 def combine(mono: MonoSource, audio: np.ndarray, block: int = 10_000) -> np.ndarray:

@@ -5,17 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from audio_samples import delayed
 
-from historical_denoiser.audio.replay import (
-    CURVES,
-    Replay,
-    change_speed,
-    convolve,
-    curve_taps,
-    find_azimuth,
-    read_curve,
-    read_speed,
-)
+from historical_denoiser.audio import replay
+from historical_denoiser.audio.replay import CURVES, Replay, find_azimuth, read_curve, read_speed
 from historical_denoiser.core.checks import UserError
 
 RATE = 44100
@@ -32,12 +25,6 @@ def in_blocks(audio: np.ndarray, size: int = 20_011) -> list[np.ndarray]:
     return [audio[start : start + size] for start in range(0, len(audio), size)]
 
 
-def delayed(audio: np.ndarray, samples: float) -> np.ndarray:
-    """Returns audio that is late by a fraction of samples, around the ends."""
-    turn = np.exp(-2j * np.pi * np.fft.rfftfreq(len(audio)) * samples)
-    return np.fft.irfft(np.fft.rfft(audio) * turn, len(audio))
-
-
 def difference_db(audio: np.ndarray, reference: np.ndarray) -> float:
     return float(10.0 * np.log10(np.mean(np.square(audio - reference)) / np.var(reference)))
 
@@ -50,7 +37,7 @@ def test_filters_have_the_levels_of_the_time_constants(rate, name, shelf_us, bas
     frequency_hz = np.append(1000.0, np.geomspace(20.0, 0.45 * rate, 50))
     omega = 2e-6j * np.pi * frequency_hz
     analogue = (1.0 + omega * bass_us) / (1.0 + omega * shelf_us) / (1.0 + omega * treble_us)
-    taps = curve_taps(CURVES[name], rate, 1.0)[:, 0]
+    taps = replay.curve_taps(CURVES[name], rate, 1.0)[:, 0]
     ratio = np.exp(-2j * np.pi / rate * np.outer(frequency_hz, np.arange(len(taps)))
                    ) @ taps / analogue
     np.testing.assert_allclose(20.0 * np.log10(np.abs(ratio / ratio[0])), 0.0, atol=1e-6)
@@ -64,7 +51,8 @@ def test_a_curve_and_its_inverse_give_the_recording_back(rng):
     audio = np.stack([pink(rng, 2 * RATE), np.zeros(2 * RATE)], axis=-1)
     once = np.concatenate(list(Replay(CURVES["riaa"]).apply(in_blocks(audio), RATE)))
     assert difference_db(once[:, 0], audio[:, 0]) > -10.0 and not once[:, 1].any()
-    whole = np.concatenate(list(convolve([audio], curve_taps(CURVES["riaa"], RATE, 1.0))))
+    taps = replay.curve_taps(CURVES["riaa"], RATE, 1.0)
+    whole = np.concatenate(list(replay.convolve([audio], taps)))
     np.testing.assert_allclose(once, whole, atol=1e-12)
     back = np.concatenate(list(Replay(transfer_curve=CURVES["riaa"]).apply(in_blocks(once), RATE)))
     assert difference_db(back, audio) < -130.0
@@ -101,7 +89,7 @@ def test_a_tone_has_the_pitch_and_length_of_the_new_speed(value, speed):
     factor = read_speed(value, "key")
     assert factor == pytest.approx(speed, rel=1e-5)
     tone = np.sin(2.0 * np.pi * 1000.0 / RATE * np.arange(3 * RATE))[:, None]
-    pieces = list(change_speed(in_blocks(tone), RATE, factor))
+    pieces = list(replay.change_speed(in_blocks(tone), RATE, factor))
     assert sum(map(len, pieces)) == round(len(tone) / factor)
     inner = np.concatenate(pieces)[2000:-2000, 0]
     waves = np.exp(2j * np.pi * 1000.0 * factor / RATE * np.arange(len(inner)))

@@ -8,6 +8,7 @@ from small_corpus import ROOT
 
 from historical_denoiser.classical import repair
 from historical_denoiser.classical.repair import CLIPPING, GAPS, KINDS, LEFT, Found
+from historical_denoiser.training.metrics import snr_db
 
 RATE = 16000
 
@@ -16,10 +17,6 @@ def mend(audio: np.ndarray, *kinds: str, rate: int = RATE) -> tuple[np.ndarray, 
     found = Found()
     pairs = list(repair.repair([audio], rate, kinds, found))
     return np.concatenate([mended for _, mended in pairs]), found.describe(rate)
-
-
-def snr(clean: np.ndarray, other: np.ndarray) -> float:
-    return 10.0 * np.log10(np.sum(clean**2) / np.sum((clean - other) ** 2))
 
 
 def make_music(seconds: float, rng: np.random.Generator) -> np.ndarray:
@@ -47,7 +44,7 @@ def test_gaps_are_filled_in_their_channel(music, damage, milliseconds, least_db)
     assert found[GAPS]["number"] == 1 and found[GAPS]["first"][0]["channel"] == 2
     assert found[GAPS]["first"][0]["at"] == pytest.approx(gap.start / RATE, abs=0.002)
     assert found[GAPS]["seconds"] == pytest.approx(milliseconds / 1000, abs=0.003)
-    assert snr(music[gap], filled[gap, 1]) > least_db
+    assert snr_db(music[gap], filled[gap, 1]) > least_db
     changed = np.flatnonzero((filled != audio).any(axis=1))
     assert gap.start - 32 <= changed[0] and changed[-1] < gap.stop + 32
     assert np.array_equal(filled[:, 0], music)
@@ -71,7 +68,7 @@ def test_clipped_peaks_are_restored_beyond_the_level(music, high, sixteen_bits, 
         clipped = np.rint(0.8 * clipped * 2**15 + dither) / 2**15 / 0.8
     restored, found = mend(clipped.astype(np.float32), CLIPPING)
     assert restored.dtype == np.float32
-    assert snr(music, restored) > snr(music, clipped) + 6.0
+    assert snr_db(music, restored) > snr_db(music, clipped) + 6.0
     over, under = clipped > high - 1e-3, clipped < -0.3 + 1e-3
     assert restored[over].min() > high - 2e-3 and restored[under].max() < -0.3 + 2e-3
     assert np.array_equal(restored[~(over | under)], clipped.astype(np.float32)[~(over | under)])

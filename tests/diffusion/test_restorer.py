@@ -75,8 +75,7 @@ def test_carrier_noise_is_removed(clean, noise, noise_folder, mode, settings):
 
 def test_a_result_depends_on_seed_and_recording_alone(clean, noise, noise_folder):
     recording = clean + noise[: len(clean)]
-    one, other = (restorer_for("fixed_snr", seed, noise=noise_folder, steps=3)
-                  for seed in range(2))
+    one, other = (restorer_for("fixed_snr", seed, noise=noise_folder, steps=3) for seed in range(2))
     found = one.restore(recording, SAMPLE_RATE)
     in_blocks = one.stream(np.split(recording, [9000, 31000]), SAMPLE_RATE, known=found.known)
     assert np.array_equal(np.concatenate(list(in_blocks)), found.waveform)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.diffusion import degradations, edm
-from historical_denoiser.diffusion.degradations import CarrierNoise, Clipping, Gaps, LowPass
+from historical_denoiser.diffusion.degradations import Clipping, Gaps, LowPass
 from historical_denoiser.diffusion.sampling import sample
 from historical_denoiser.diffusion.settings import DiffusionConfig
 from historical_denoiser.training import prior
@@ -145,16 +145,6 @@ def test_validation_measures_what_sampling_restores(clean):
     assert -3.0 < gains["declip_gain_db"] < 10.0  # all turns are clipped alike
     # With one that knows nothing, the gap stays silent or worse.
     assert prior.measure_samplers(white, config, [clean[0]])["gap_snr_db"] < 0.0
-
-
-def test_carrier_noise_is_removed(clean, rng):
-    noise = 0.1 * rng.standard_normal((4, SHAPE[1])).astype(np.float32)
-    observed = clean + noise[:2]
-    drawn = degradations.looped(list(noise[2:]), None, 100)
-    for gain in (degradations.fixed_gain(1.0), degradations.estimated_gain(0.01),
-                 degradations.fixed_snr(dsp.power(observed), (-1.0, 1.0))):
-        restored = draw(periodic, CarrierNoise(observed, drawn, gain))
-        assert improvement_db(clean, observed, restored) > 3.0
 
 
 def test_the_noise_of_a_recording_is_that_of_its_quietest_moments(rng):

@@ -6,21 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import film_samples
 import mutagen
 import numpy as np
 import pytest
 import soundfile as sf
-from film_samples import (
-    Sound,
-    clicks,
-    cover_picture,
-    heard,
-    move_blocks,
-    packets_of,
-    remux,
-    sound_of,
-    write_film,
-)
+from film_samples import Sound, cover_picture, heard, packets_of, remux, write_film
 from mutagen import asf, mp4
 
 from historical_denoiser.core.checks import UserError
@@ -83,7 +74,7 @@ def cover_of(path: Path) -> bytes:
 def assert_same_places(result: Path, path: Path, tolerance: Fraction | float = 0,
                        **kwargs: int) -> None:
     """Checks that clicks keep their times, within a tolerance in s."""
-    found, expected = clicks(result, **kwargs), clicks(path, **kwargs)
+    found, expected = film_samples.clicks(result, **kwargs), film_samples.clicks(path, **kwargs)
     assert np.shape(found) == np.shape(expected)
     late = np.array(found) - np.array(expected)
     assert (abs(late) <= tolerance).all(), late.astype(float)
@@ -420,7 +411,7 @@ def test_jitter_is_written_again(tmp_path):
 def test_pictures_whose_times_go_back_are_copied(tmp_path):
     path = tmp_path / "film.mkv"
     write_film(path, "matroska", [Sound("flac")], 1.0)
-    move_blocks(path, 0, 600, 640, -300)
+    film_samples.move_blocks(path, 0, 600, 640, -300)
     result, track, _ = rewrite(path)
     (copied,), (original,) = packets_of(result, track.stream), packets_of(path, track.stream)
     assert [packet[0] for packet in copied] == [packet[0] for packet in original]
@@ -431,7 +422,7 @@ def test_pictures_whose_times_go_back_are_copied(tmp_path):
 def test_a_picture_whose_time_is_far_ahead_is_refused(tmp_path):
     path = tmp_path / "film.mkv"
     write_film(path, "matroska", [Sound("flac")], 1.0)
-    move_blocks(path, 0, 600, 640, 30_000)
+    film_samples.move_blocks(path, 0, 600, 640, 30_000)
     with pytest.raises(UserError, match=r"film\.mkv: the timestamps of its video jump by -30 s"):
         rewrite(path)
 
@@ -524,7 +515,7 @@ def test_lossless_on_request(tmp_path, choice, muxer, ending, encoder):
     write_film(path, muxer, [Sound("libmp3lame")], 0.5)
     result, _, output = rewrite(path, choice)
     assert output.encoder == encoder and containers.open_track(result).subtype == "PCM_24"
-    assert clicks(result) == clicks(path)
+    assert film_samples.clicks(result) == film_samples.clicks(path)
 
 
 @pytest.mark.parametrize(("muxer", "name", "ending"), [
@@ -559,7 +550,7 @@ def test_what_cannot_be_encoded_is_replaced(tmp_path, caplog):
     """Vorbis, of which FFmpeg has no good encoder: Opus at its own rate takes its place."""
     caplog.set_level("INFO")
     sound = Sound("vorbis", 44100)
-    sf.write(tmp_path / "a.ogg", sound_of(sound, 1.0).T, 44100, format="OGG", subtype="VORBIS")
+    sf.write(tmp_path / "a.ogg", film_samples.sound_of(sound, 1.0).T, 44100, "VORBIS", format="OGG")
     write_film(tmp_path / "silent.webm", "webm", [], 1.0, video="libvpx-vp9")
     path = tmp_path / "film.webm"
     remux([tmp_path / "silent.webm", tmp_path / "a.ogg"], path, "webm")

@@ -1,6 +1,5 @@
 """Transforms as products of matrices agree with NumPy's."""
 
-
 import numpy as np
 import pytest
 

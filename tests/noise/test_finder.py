@@ -120,6 +120,8 @@ def test_a_groove_that_swings_is_the_same_from_turn_to_turn(seed: int, monkeypat
     side = programme + (0.01 * noise / noise.std()).astype(np.float32)
     groove, = find(side)
     assert groove.place == "run-in" and 1.7 < groove.end_seconds < 2.9
+    assert search([side[:, None]], SAMPLE_RATE)[1] == ""
+    assert search([side[:, None]], SAMPLE_RATE, min_seconds=4.0)[0] == []
     monkeypatch.setattr(finder, "MIN_TURN_CORRELATION", 1.0)
     assert find(side) == []
 
