@@ -322,12 +322,17 @@ class Sessions:
     def require_room(self, more_bytes: int = 0) -> None:
         """Raises UserError if the files of all users, and so many bytes more, are too large."""
         sizes = {}  # by file: an upload has two names
-        for path in self.root.rglob("*"):
+        for path in self._files():
             with suppress(FileNotFoundError):  # deleted meanwhile
                 found = path.stat()
                 sizes[found.st_ino] = found.st_size
         if sum(sizes.values()) + more_bytes > self.most_bytes:
             raise UserError(TEXT.errors.full.format(gb=self.most_bytes / GIGA))
+
+    def _files(self) -> Iterator[Path]:
+        """Yields all files and folders; unlike `rglob`, also if a folder is deleted meanwhile."""
+        for folder, folders, files in os.walk(self.root):
+            yield from (Path(folder, name) for name in (*folders, *files))
 
     def delete_old(self, untaken_seconds: float = UNTAKEN_SECONDS,
                    grace_seconds: float = GRACE_SECONDS) -> None:
@@ -340,7 +345,7 @@ class Sessions:
                     self.end(key)
             own = {session.folder for session in self._sessions.values()}
             taken = {upload.path for upload in self._uploads()}
-            for path in self.root.rglob("*"):
+            for path in self._files():
                 if path in taken or not own.isdisjoint(path.parents):
                     continue
                 with suppress(FileNotFoundError):  # Gradio moves files as well

@@ -1,6 +1,7 @@
 """Each recording has a folder of its own, which is deleted when nobody needs it any more."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,16 @@ def test_what_is_old_is_deleted_and_the_rest_stays(tmp_path):
     users.of("me").used -= 61.0
     users.delete_old()
     assert not kept.folder.exists() and not kept.path.exists()
+
+
+def test_files_are_counted_while_a_folder_is_deleted(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.wav").write_bytes(bytes(60))
+    files = Sessions(tmp_path, 60.0, 100)._files()
+    found = [next(files)]  # both folders are known now
+    shutil.rmtree(tmp_path / "a")
+    assert {path.name for path in [*found, *files]} == {"a", "b", "b.wav"}
 
 
 def test_lists_of_other_files_and_long_recordings_are_refused(tmp_path):
