@@ -15,8 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import scipy.interpolate
-import scipy.signal
+import scipy
 import soundfile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,9 +44,9 @@ def in_band(audio: np.ndarray) -> np.ndarray:
 
 
 def find_lag(original: np.ndarray, recording: np.ndarray) -> int:
-    """Returns by how many samples a recording `(samples,)` lags behind its original."""
+    """Returns by how many samples a recording `(samples,)` of one polarity lags behind."""
     found = scipy.signal.correlate(recording, original, method="fft")
-    return int(np.argmax(np.abs(found))) - (len(original) - 1)
+    return int(np.argmax(found)) - (len(original) - 1)
 
 
 def follow_lag(original: np.ndarray, recording: np.ndarray, lag: int) -> tuple[np.ndarray, ...]:
@@ -68,7 +67,7 @@ def follow_lag(original: np.ndarray, recording: np.ndarray, lag: int) -> tuple[n
         if fine[best] > MIN_CORRELATION:
             places.append(start + window / 2)
             lags.append(lag - reach + best / FINER)
-    return np.array(places), scipy.signal.medfilt(np.array(lags), SMOOTHED)
+    return np.array(places), scipy.ndimage.median_filter(np.array(lags), SMOOTHED, mode="nearest")
 
 
 def read_at(recording: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -99,9 +98,9 @@ def passages(original: np.ndarray) -> list[slice]:
     frame = SAMPLE_RATE // 20
     levels = np.square(original[: len(original) // frame * frame]).reshape(-1, frame).mean(axis=1)
     sounds = dsp.decibels(levels, 1e-12) > dsp.decibels(levels.max()) + SILENCE_DB
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], sounds, [False]]).astype(int)))
-    return [slice(start * frame, stop * frame) for start, stop in edges.reshape(-1, 2)
-            if (stop - start) * frame >= MIN_SECONDS * SAMPLE_RATE]
+    return [slice(run.start * frame, run.stop * frame)
+            for run, in scipy.ndimage.find_objects(scipy.ndimage.label(sounds)[0])
+            if (run.stop - run.start) * frame >= MIN_SECONDS * SAMPLE_RATE]
 
 
 def main() -> None:

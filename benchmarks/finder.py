@@ -115,10 +115,10 @@ def judge(row: Counter, joined: Joined) -> None:
     row["sections"] += len(found)
     row["wrong sections"] += sum(joined.right_share(each) < RIGHT_SHARE for each in found)
     certain = finder.choose_profile(each for each in found if each.is_certain)
-    for each, which in ((best, "2 s: " * (best is not None and best.seconds
-                                          >= finder.PROFILE_SECONDS)), (certain, "certain: ")):
+    is_long = best is not None and best.seconds >= finder.PROFILE_SECONDS
+    for each, prefix in ((best, "2 s: " if is_long else ""), (certain, "certain: ")):
         if each is not None:
-            row[which + ("right" if joined.right_share(each) >= RIGHT_SHARE else "wrong")] += 1
+            row[prefix + ("right" if joined.right_share(each) >= RIGHT_SHARE else "wrong")] += 1
 
 
 def judge_joined(arguments: argparse.Namespace) -> str:

@@ -18,6 +18,7 @@ from historical_denoiser.audio.noise_profile import MAX_SECONDS, MIN_SECONDS, Or
 from historical_denoiser.audio.replay import UNCHANGED, Replay
 from historical_denoiser.core.checks import UserError, reason_of, require
 from historical_denoiser.formats import containers
+from historical_denoiser.noise import finder
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +85,6 @@ def read_profile(choice: Any, read: Callable[[], Iterable[np.ndarray]], sample_r
     if choice == "none":
         return None, None
     if choice == "auto":
-        from historical_denoiser.noise import finder  # slow to import, and seldom needed
-
         noise, origin, reason = finder.find_profile(read, sample_rate)
         if noise is None:
             logger.info("no section of noise alone was found: %s", reason)
