@@ -31,7 +31,7 @@ NAME_residual with the removed noise, and denoised_report.json. Most used settin
   inference.keep_clicks=FILE         a list of clicks that stay as they are in the recording
   inference.output_dir=FOLDER        folder of the results
   inference.noise_profile=[12.5,14]  seconds that hold only noise; or a file, or auto to find them
-  inference.listen_first=false       without a noise profile: no analysis pass over 30 s
+  inference.listen_first=false       without a noise profile: no analysis pass
   inference.overwrite=true           replace existing results
   inference.resume=true              continue a long recording where a killed run stopped
   inference.track=2                  number of a film's audio track, or all; otherwise the default

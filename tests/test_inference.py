@@ -27,12 +27,14 @@ import inference
 from historical_denoiser import denoise
 from historical_denoiser import denoiser as methods
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
+from historical_denoiser.audio.survey import survey
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.command_line import exit_on_user_error, keys_of
 from historical_denoiser.core.files import hash_of
 from historical_denoiser.data.settings import DsetConfig
 from historical_denoiser.formats import audio_io, containers
 from historical_denoiser.network.stored import BEST_NAME, CONFIG_NAME, NetworkSettings
+from historical_denoiser.restoration import analysis
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.restoration.separation import SEGMENT_SECONDS
 from historical_denoiser.restoration.settings import RETIRED, StageSettings
@@ -600,6 +602,18 @@ def test_a_log_without_a_bar_states_the_progress(tmp_path, monkeypatch, caplog):
     assert [line for line in caplog.messages if "of audio" in line] == [
         "1 of 4 s of audio are done", "2 of 4 s of audio are done", "3 of 4 s of audio are done",
         "4 of 4 s of audio are done"]
+
+
+@pytest.mark.parametrize(("seconds", "analysed"), [(8, 8), (15, 15), (20, 15), (36, 18), (90, 30)])
+def test_half_of_a_recording_is_analysed_first(seconds, analysed):
+    restorer = on_waveforms(halve, NetworkSettings(UnetConfig(use_profile=True)), listen_first=True)
+    audio = np.random.default_rng(1).normal(0.0, 0.1, seconds * SAMPLE_RATE)
+    reported: list[float] = []
+    restorer.analyse(survey([audio], SAMPLE_RATE), lambda: [audio], SAMPLE_RATE, None,
+                     reported.append)
+    expected = analysed + analysis.TRIAL_SECONDS
+    assert sum(reported) == pytest.approx(expected)
+    assert restorer.analysis_seconds(len(audio), SAMPLE_RATE) == expected
 
 
 @pytest.mark.parametrize("strength", [1.0, "auto"])

@@ -75,7 +75,8 @@ def _bass_powers(noise: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def excerpts(read: Callable[[], Iterable[np.ndarray]], surveyed: Survey, sample_rate: int,
-             with_ends: bool = False, count: int = EXCERPTS) -> list[list[np.ndarray]]:
+             with_ends: bool = False, count: int = EXCERPTS, seconds: float = EXCERPT_SECONDS,
+             ) -> list[list[np.ndarray]]:
     """Returns a few excerpts spread over a recording, or all of a short one.
 
     Args:
@@ -84,12 +85,13 @@ def excerpts(read: Callable[[], Iterable[np.ndarray]], surveyed: Survey, sample_
         sample_rate: In Hz.
         with_ends: Whether one excerpt is replaced by two halves, at the beginning and at the end,
             where a groove may be audible before and after the music.
-        count: Number of excerpts, of `EXCERPT_SECONDS` each.
+        count: Number of excerpts.
+        seconds: Length of each.
 
     Returns:
         For each excerpt its parts, without the silence between them.
     """
-    length, samples = round(EXCERPT_SECONDS * sample_rate), surveyed.audible_samples
+    length, samples = round(seconds * sample_rate), surveyed.audible_samples
     if samples <= count * length:
         places = [(0, samples)]
     else:

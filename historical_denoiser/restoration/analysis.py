@@ -14,7 +14,7 @@ import numpy as np
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
-from historical_denoiser.audio.fitting import EXCERPTS_SECONDS, Fitted, excerpts, fit
+from historical_denoiser.audio.fitting import EXCERPTS, EXCERPTS_SECONDS, Fitted, excerpts, fit
 from historical_denoiser.audio.mono_source import find_mono
 from historical_denoiser.audio.noise_profile import (
     MIN_SECONDS,
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 Read = Callable[[], Iterable[np.ndarray]]  # reads a recording from its start, in blocks
 Report = Callable[[float], object]  # called with the seconds processed since its last call
 
+# Half of a recording is analysed, within these limits: the upper one is `EXCERPTS_SECONDS`.
+ANALYSED_SHARE, MIN_ANALYSED_SECONDS = 0.5, 15.0
 TRIAL_SECONDS = 5.0  # of an excerpt, with and without the profile that was found
 QUIETEST_SHARE = 0.1  # of its frames, which are compared
 # Of the 66 mixtures of the open test two exceed it, and lose 0.001 dB in the mean of all.
@@ -78,8 +80,15 @@ def has_analysis_pass(restorer: Separator) -> bool:
     return restorer.stages.listen_first and restorer.settings.profile_form is not None
 
 
+def excerpts_seconds(seconds: float) -> float:
+    """Returns how many seconds of so long a recording are analysed, if it has as many."""
+    return min(max(MIN_ANALYSED_SECONDS, ANALYSED_SHARE * seconds), EXCERPTS_SECONDS)
+
+
 def analysis_seconds(restorer: Separator, samples: int, sample_rate: int) -> float:
     """Returns the duration of the analysis pass in seconds, for a recording without a profile.
+
+    It includes the trial of the profile.
 
     Args:
         restorer: The network and its stages.
@@ -89,7 +98,7 @@ def analysis_seconds(restorer: Separator, samples: int, sample_rate: int) -> flo
     if not has_analysis_pass(restorer):
         return 0.0
     seconds = samples / sample_rate
-    return min(seconds, EXCERPTS_SECONDS) + min(seconds, TRIAL_SECONDS)
+    return min(seconds, excerpts_seconds(seconds)) + min(seconds, TRIAL_SECONDS)
 
 
 def fit_strength(restorer: Separator, strength: Strength, read: Read, sample_rate: int,
@@ -230,17 +239,20 @@ def _with_found_noise(restorer: Separator, known: Survey, read: Read, sample_rat
 
     The profile is measured in the pauses that the network hears; else in a section that certainly
     holds noise alone, though the network hears sound in it; else in the network's noise estimate,
-    with its transients limited. Excerpts of up to 30 s are analysed: both ends, and some between
-    them. A profile that would leave more noise in the quietest moments is not used: noise that
-    comes and goes is underestimated by the mean of what the network removes.
+    with its transients limited. Excerpts of `excerpts_seconds` are analysed: both ends, and some
+    between them. A profile that would leave more noise in the quietest moments is not used: noise
+    that comes and goes is underestimated by the mean of what the network removes.
     """
-    pairs = _estimate_noise(restorer, excerpts(read, known, sample_rate, with_ends=True),
-                            sample_rate, known, report)
+    seconds = excerpts_seconds(known.audible_samples / sample_rate) / EXCERPTS
+    pairs = _estimate_noise(
+        restorer, excerpts(read, known, sample_rate, with_ends=True, seconds=seconds),
+        sample_rate, known, report)
     noise, origin = _noise_of(pairs, read, sample_rate, known, restorer.settings.stft.highpass_hz)
     if len(noise) < MIN_SECONDS * sample_rate or not np.ptp(noise, axis=0).any():
         return known
     profiled = _with_profile(restorer, known, noise, sample_rate)
-    more_db = _measure_more_left(restorer, profiled, pairs, sample_rate, report)
+    more_db = _measure_more_left(restorer, profiled, pairs, sample_rate)
+    report(min(known.audible_samples / sample_rate, TRIAL_SECONDS))
     if more_db > MAX_MORE_DB:
         logger.info("no noise profile: it would leave %.1f dB more in the quietest moments",
                     more_db)
@@ -270,11 +282,11 @@ def _estimate_noise(restorer: Separator, spans: list[list[np.ndarray]], sample_r
 
 
 def _measure_more_left(restorer: Separator, profiled: Survey, pairs: list[Pair], sample_rate: int,
-                       report: Report) -> float:
+                       ) -> float:
     """Returns by how many dB a profile leaves more than none in the quietest moments.
 
-    This is the mean over frames and octaves, in the part of `TRIAL_SECONDS` around the quietest
-    moments of the excerpts.
+    This is the mean over frames and octaves, in the part of up to `TRIAL_SECONDS` around the
+    quietest moments of the excerpts.
     """
     frame = max(2, round(FRAME_SECONDS * sample_rate))
 
@@ -297,7 +309,6 @@ def _measure_more_left(restorer: Separator, profiled: Survey, pairs: list[Pair],
         return 0.0
     sounding = replace(profiled, silences=())
     _, profiled_noise = as_one(restorer.separate([audio], sample_rate, sounding))
-    report(len(audio) / sample_rate)
     levels = levels_of(audio)
     moments = np.argsort(levels)[: max(1, round(QUIETEST_SHARE * len(levels)))]
     floor = FLOOR * levels[moments, None] + np.finfo(float).tiny  # quieter octaves do not count

@@ -20,7 +20,7 @@ from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration.chain import ORDER, KnownNoise, Network, restore_segment
 from historical_denoiser.restoration.settings import StageSettings
 
-SEGMENT_SECONDS = 9.5
+SEGMENT_SECONDS = 7.0
 MAX_GAIN = 1e12  # the reciprocal of the largest sample that is read
 LOUDEST = 1e4  # upper limit of the network's input, whose usual level is near 0.1
 

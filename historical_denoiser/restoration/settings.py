@@ -29,7 +29,7 @@ class StageSettings:
     dehum: bool = True  # remove the lines of mains hum
     declick: Any = NORMAL  # remove clicks: off, gentle, normal or strong
     # The noise profile, if none is given.
-    listen_first: bool = True  # analyse 30 s first; the noise found there is the profile
+    listen_first: bool = True  # analyse up to 30 s first; the noise found there is the profile
     # After the network.
     keep_held: bool = True  # where there are drones, restore held notes that were taken for hum
 

@@ -27,6 +27,7 @@ from historical_denoiser.formats.film import FilmWriter
 from historical_denoiser.formats.integrity import find_damage
 from historical_denoiser.formats.metadata import carry_over
 from historical_denoiser.restoration import chain
+from historical_denoiser.restoration.analysis import excerpts_seconds
 from historical_denoiser.restoration.restorer import Restorer
 from historical_denoiser.run import profiles
 from historical_denoiser.run.delivery import Delivery, Removed
@@ -240,9 +241,10 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     def advance(seconds: float) -> None:
         report(share * seconds)
 
-    if analysed and seconds > EXCERPTS_SECONDS:
+    heard = excerpts_seconds(known.audible_samples / recording.rate)
+    if analysed and seconds > heard:
         logger.info("%s: %.0f s of it are analysed first, to measure the noise", recording.path,
-                    EXCERPTS_SECONDS)
+                    heard)
     known = restorer.analyse(replace(known, profile_origin=origin), read, recording.rate, profile,
                              advance)
     if known.hum_hz is not None:

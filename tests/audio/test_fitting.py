@@ -61,6 +61,8 @@ def test_excerpts_are_spread_over_a_long_recording():
     assert [len(one) / EXCERPT_SECONDS / RATE for one in found] == [0.5, 1.0, 1.0, 0.5]
     assert [round(one.mean() / RATE, 1) for one in found] == [2.5, 25.0, 75.0, 97.5]
     assert found[0][0] == 0 and found[-1][-1] == audio[-1]
+    found = excerpts_of(len(audio), with_ends=True, seconds=4.0)
+    assert [len(one) / RATE for one in found] == [2, 4, 4, 2]
     # Of a recording that is hardly longer than they are, they overlap.
     assert [len(one) / RATE for one in excerpts_of(36 * RATE, with_ends=True)] == [5, 10, 10, 5]
     (whole,) = excerpts_of(1000)
