@@ -11,6 +11,7 @@ from historical_denoiser.audio.silence import find_runs
 
 # A gap has at least `MIN_GAP_SECONDS`. Up to the second length it is filled, up to the third named.
 MIN_GAP_SECONDS, MAX_GAP_SECONDS, LONGEST_SECONDS = 0.001, 0.05, 0.5
+MIN_FRAME = 4  # samples; the level of fewer falls by 30 dB by chance in noise
 # The sound next to a gap: over the first length it is compared with that over the second.
 EDGE_SECONDS, AROUND_SECONDS = 0.002, 0.02
 MAX_FADE = 0.1  # a sound that has fallen below this share of its level fades: a pause begins
@@ -60,7 +61,7 @@ def find_gaps(sound: np.ndarray, steps: np.ndarray, step: float, sample_rate: in
 
 def _find_dropouts(sound: np.ndarray, sample_rate: int) -> list[tuple[int, int]]:
     """Returns where the level falls by 30 dB within 2 ms, and returns as fast within 50 ms."""
-    frame = max(1, round(MIN_GAP_SECONDS * sample_rate))
+    frame = max(MIN_FRAME, round(MIN_GAP_SECONDS * sample_rate))
     level = np.sqrt(np.mean(np.square(
         sound[:len(sound) // frame * frame].reshape(-1, frame)), axis=1))
     if len(level) < 12:

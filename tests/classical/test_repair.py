@@ -106,6 +106,13 @@ def test_what_is_not_damaged_stays_bit_for_bit(sound, steps):
     assert np.array_equal(repaired, audio) and found == {}
 
 
+@pytest.mark.parametrize("rate", [1000, 2000, 4000, 8000])
+def test_noise_has_no_dropouts_at_low_rates(rate):
+    noise = np.random.default_rng(0).normal(0.0, 0.1, 60 * rate)
+    mended, found = mend(noise, GAPS, rate=rate)
+    assert np.array_equal(mended, noise) and found == {}
+
+
 def test_a_recording_that_is_not_damaged_stays_bit_for_bit(music):
     audio, rate = sf.read(ROOT / "examples" / "noisy.flac", always_2d=True)
     for sound, hz in ((audio, rate), (music, RATE), (np.rint(30.0 * music) / 2**15, RATE)):
