@@ -241,10 +241,10 @@ def _analyse(job: Job, restorer: Restorer, strength: Strength, noise_profile: An
     def advance(seconds: float) -> None:
         report(share * seconds)
 
-    heard = excerpts_seconds(known.audible_samples / recording.rate)
-    if analysed and seconds > heard:
+    audible = known.audible_samples / recording.rate
+    if analysed and audible > excerpts_seconds(audible):
         logger.info("%s: %.0f s of it are analysed first, to measure the noise", recording.path,
-                    heard)
+                    excerpts_seconds(audible))
     known = restorer.analyse(replace(known, profile_origin=origin), read, recording.rate, profile,
                              advance)
     if known.hum_hz is not None:
