@@ -25,9 +25,10 @@ from historical_denoiser import settings as config
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.diffusion import edm
 from historical_denoiser.diffusion import network as diffusion
-from historical_denoiser.network import weights
+from historical_denoiser.network import resizing
 from historical_denoiser.network.stored import (
     CONFIG_NAME,
+    NetworkSettings,
     find_weights,
     read_network_settings,
     read_settings,
@@ -106,6 +107,31 @@ def build_network(cfg: Config) -> keras.Model:
     return unet.build_model_denoise(cfg.unet)
 
 
+def read_network(file: Path, settings: NetworkSettings) -> keras.Model:
+    """Returns the network of a weights file, which has these settings."""
+    model = unet.build_model_denoise(settings.unet)
+    unet.load_weights(model, file)
+    return model
+
+
+def read_teacher(cfg: Config) -> keras.Model:
+    """Returns the network of `cfg.teacher`.
+
+    Raises:
+        FileNotFoundError: There are no such weights.
+        UserError: It takes other spectra than the network that is trained, or has other stages.
+    """
+    file, own = find_weights(cfg.teacher), config.network_settings(cfg)
+    theirs = read_network_settings(file) or own
+    forms = [(each.stft, each.profile_form, each.unet.num_stages, each.reference_dbfs)
+             for each in (own, theirs)]
+    if forms[0] != forms[1]:
+        raise UserError("`teacher` must be a network with the spectra, profile, stages and "
+                        f"reference level of this one, {forms[0]}. Received: teacher={file} with "
+                        f"{forms[1]}")
+    return read_network(file, theirs)
+
+
 class Learner:
     """A network, its optimiser, and the moving average of its weights.
 
@@ -125,11 +151,13 @@ class Learner:
             self.model = build_network(cfg)
             self.optimizer = make_optimizer(cfg)
             self.optimizer.build(self.model.trainable_variables)
+            teacher = read_teacher(cfg) if cfg.teacher else None
         self.model.optimizer = self.optimizer  # so that both are saved together
         self.model.set_weights(self.averaged.get_weights())
         trained = prior.OnLevels(self.model, cfg.diffusion) if self.is_prior else (
             distribution.OnWaveforms(self.model, cfg.loss, cfg.stft,
-                                     estimates_profiles=cfg.dset.share_heard > 0.0))
+                                     estimates_profiles=cfg.dset.share_heard > 0.0,
+                                     teacher=teacher))
         self.train_step = workers.make_train_step(trained, self.optimizer)
         logger.info("%.2f M parameters", self.model.count_params() / 1e6)
 
@@ -145,17 +173,15 @@ class Learner:
     def start_from(self, path: str) -> None:
         """Loads the weights of another run, but no optimiser's state.
 
-        They may be those of a smaller network that `weights.grow` can enlarge; the settings beside
-        the file describe it.
+        They may be those of a network of another size, if `resizing` can fit it to this one; the
+        settings beside the file describe it.
         """
         file = find_weights(path)
         stored = read_network_settings(file)
         if stored is None or self.is_prior or stored.unet == self.averaged.settings:
             unet.load_weights(self.averaged, file)
         else:
-            smaller = unet.build_model_denoise(stored.unet)
-            unet.load_weights(smaller, file)
-            weights.grow(self.averaged, smaller)
+            resizing.resize(self.averaged, read_network(file, stored))
         self.model.set_weights(self.averaged.get_weights())
 
     def update_averaged(self) -> None:

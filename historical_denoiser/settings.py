@@ -55,6 +55,8 @@ class Config:
     method: str = "network"
     # File, folder of a run, or prefix of a TensorFlow checkpoint; the shipped ones when absent.
     weights: str | None = None
+    # Weights whose estimates training imitates, in place of the clean sound.
+    teacher: str | None = None
     format: str = "onnx"  # of export.py: or litert
     output: str | None = None  # file that export.py writes; beside the weights when absent
     methods: list[str] = field(default_factory=list)  # evaluate.py: compared side by side
@@ -128,6 +130,8 @@ class Config:
                 "left out: method=lsa has none", self.weights)
         require(self.method != "diffusion" or self.precision == "float32", "precision",
                 "float32 with method=diffusion", self.precision)
+        require(self.method == "network" or self.teacher is None, "teacher",
+                "left out with another method than network", self.teacher)
         require(self.strategy in STRATEGIES, "strategy", f"one of {STRATEGIES}", self.strategy)
         for name in ("beta1", "beta2", "ema_momentum"):
             value = getattr(self, name)

@@ -501,6 +501,23 @@ def test_a_run_starts_from_weights_of_its_form_or_a_smaller_one(make_run, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_smaller_network_learns_from_its_teacher(make_run, tmp_path, rng):
+    large = replace(UNET, num_stages=2, channels=[8, 12])
+    older = make_run(tmp_path / "older", unet=large, epochs=1)
+    older.fit()
+    weights = str(tmp_path / "older")
+    run = make_run(tmp_path / "newer", unet=replace(large, channels=[4, 6]), epochs=1,
+                   weights=weights, teacher=weights)
+    run.fit()
+    assert run.learner.model.count_params() < 0.5 * older.learner.model.count_params()
+    spectra = rng.standard_normal((1, 6, 257, 2)).astype(np.float32)
+    answers = [each.learner.predict(spectra) for each in (older, run)]
+    assert np.linalg.norm(answers[1] - answers[0]) < 0.5 * np.linalg.norm(answers[0])
+    with pytest.raises(UserError, match="`teacher` must be a network with the spectra.*Received"):
+        make_run(tmp_path / "other", unet=replace(large, num_stages=1), teacher=weights)
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("graphs")
 def test_a_network_learns_to_use_a_profile(make_run, three_tunes, tmp_path):
     dset = DsetConfig(path_music=[str(three_tunes / "music")],

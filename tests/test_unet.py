@@ -21,7 +21,7 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.classical.clicks import remove_clicks
 from historical_denoiser.core.checks import UserError
-from historical_denoiser.network import weights
+from historical_denoiser.network import resizing
 from historical_denoiser.network.stored import read_network_settings
 from historical_denoiser.settings import UnetConfig
 
@@ -395,31 +395,60 @@ def test_a_network_grown_from_an_older_one_computes_the_same(rng):
     inputs = rng.standard_normal((2, 20, 65, 2)).astype("float32")
     for names in (added[:1], added[1:], added):
         model = build("views", **without | dict.fromkeys(names, True))
-        weights.grow(model, older)
+        resizing.grow(model, older)
         assert_close(model(inputs), older(inputs), 1e-4)
     # The profile of the older network stays behind new views.
     profile = rng.random((2, 1, 65, 2)).astype("float32")
     profiled = without | {"use_profile": True}
     older = build("views", rng, **profiled)
     model = build("views", use_profile=True, depth=1)
-    weights.grow(model, older)
+    resizing.grow(model, older)
     assert_close(model([inputs, profile]), older([inputs, profile]), 1e-4)
     # New channels have weights, but nothing takes them yet.
     wider = build("views", **profiled | {"channels": [4, 6, 8], "depth": 2, "num_tfc": 2})
     older = build("views", rng, **profiled | {"channels": [3, 4, 5], "depth": 2, "num_tfc": 2})
-    weights.grow(wider, older)
+    resizing.grow(wider, older)
     assert_close(wider([inputs, profile]), older([inputs, profile]), 1e-4)
     kernel = ops.convert_to_numpy(wider.unets[0].bottom.dense[0].conv.kernel)
     assert np.all(np.any(kernel, axis=(0, 1, 2)))
     older = build("views", rng, **profiled)
     # Inputs that the older network has, but not first, would have other places.
     with pytest.raises(UserError, match="with the first of its inputs.*'use_long'"):
-        weights.grow(build("views", depth=1), build("views", depth=1, use_short=False))
+        resizing.grow(build("views", depth=1), build("views", depth=1, use_short=False))
     for model, change in ((older, {"channels": [3, 5]}),
                           (build("views", rng, **profiled | {"depth": 2}), {})):
         before = model.get_weights()
         with pytest.raises(UserError, match="must be of a network that is a part of this one"):
-            weights.grow(model, build("views", **profiled | change))
+            resizing.grow(model, build("views", **profiled | change))
+        assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_a_network_shrinks_to_the_channels_that_matter(rng):
+    form = {"depth": 2, "num_tfc": 2, "use_profile": True, "own_low": True}
+    small, large = {"channels": [4, 6, 7]}, {"channels": [6, 7, 9]}
+    inputs = rng.standard_normal((1, 6, 65, 2)).astype("float32")
+    whole = build("views", rng, **form | small)
+    larger = build("views", **form | large)
+    resizing.grow(larger, whole)  # nothing takes the new channels
+    for variable in larger.variables:  # the same network with its channels in reverse
+        name, value = variable.path.split("/", 1)[1], ops.convert_to_numpy(variable)
+        if "/dense_0/" in name and "unet_1/encoder_1" in name:
+            variable.assign(value[..., ::-1])
+        elif "unet_1/encoder_1/block/dense_1" in name and name.endswith("kernel"):
+            variable.assign(np.concatenate([value[:, :, 6::-1], value[:, :, 7:]], axis=2))
+    assert_close(larger(inputs), whole(inputs), 1e-4)
+    model = build("views", **form | small)
+    resizing.resize(model, larger)
+    assert_close(model(inputs), whole(inputs), 1e-4)
+
+
+def test_a_network_that_differs_in_more_than_channels_does_not_shrink(rng):
+    larger = build("views", rng, depth=1, channels=[6, 8])
+    for change in ({"channels": [4, 4]}, {"channels": [4, 6], "use_profile": True}):
+        model = build("views", depth=1, **change)
+        before = model.get_weights()
+        with pytest.raises(UserError, match="that differs from this one in `unet.channels` alone"):
+            resizing.resize(model, larger)
         assert all(map(np.array_equal, before, model.get_weights()))
 
 
@@ -428,7 +457,7 @@ def test_a_network_grown_from_an_older_one_computes_the_same(rng):
 
 def test_a_profile_grows_into_a_network_without_effect(rng):
     older, model = build("shipped", rng, depth=1), build("shipped", use_profile=True, depth=1)
-    weights.grow(model, older)
+    resizing.grow(model, older)
     inputs = rng.standard_normal((2, 6, 23, 2)).astype("float32")
     profile = rng.random((2, 1, 23, 2)).astype("float32")
     for given in (inputs, [inputs, profile]):
@@ -436,7 +465,7 @@ def test_a_profile_grows_into_a_network_without_effect(rng):
     with pytest.raises(ValueError, match="this network has no `unet.use_profile`"):
         older([inputs, profile])
     with pytest.raises(UserError, match="first layers take 8 channels of `profile`, this one's 0"):
-        weights.grow(older, model)
+        resizing.grow(older, model)
 
 
 def test_a_profile_has_an_effect_whatever_the_number_of_frames(rng, tmp_path):

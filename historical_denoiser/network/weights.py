@@ -6,7 +6,6 @@ variable is named after its place in the original program. `_checkpoint_layers` 
 """
 
 import hashlib
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import h5py
 import keras
-import numpy as np
 
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.core.files import WEIGHTS_ENDING, temporary_file
@@ -22,8 +20,6 @@ from historical_denoiser.core.files import WEIGHTS_ENDING, temporary_file
 Shape = tuple[int | None, ...]
 
 CHECKPOINT_ROOT = "layer_with_weights-0"  # the network inside its one-layer functional model
-# Settings that add inputs and outputs, in the order in which the network concatenates them.
-GROWING_INPUTS = ("use_floor", "use_steady", "use_short", "use_long")
 HASH_NAME = "sha256"  # attribute of a weights file: the hash of its arrays
 CHECKPOINT_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
@@ -156,97 +152,3 @@ def _check_shapes(found: dict[str, Shape], expected: dict[str, Shape], path: Pat
                       for shapes in (expected, found)]
             raise UserError(f"`weights` must hold the weights of this network. Variable {name}: "
                             f"expected {shapes[0]}, found {shapes[1]}. Received: weights={path}")
-
-
-def grow(model: Any, older: Any) -> None:
-    """Copies the weights of a smaller network into one that has more inputs, outputs or channels.
-
-    Afterwards it computes exactly the same as the smaller network: the weights of new inputs are
-    zero, and kernels that only low bins use start as copies of the common kernels. New channels
-    keep their initial weights, and so learn from the first step (after Chen, Goodfellow and Shlens
-    2016, "Net2Net", sec. 2.3, with zeros in place of divided copies).
-
-    Args:
-        model: A `unet.TwoStageUnet` with new weights.
-        older: Another one with the same depth, but without some of the views of `model`, or with
-            fewer channels.
-
-    Raises:
-        UserError: `older` is not a part of `model`; nothing is changed.
-    """
-    before, now = ([name for name in GROWING_INPUTS if getattr(network.settings, name)]
-                   for network in (older, model))
-    if before != now[:len(before)] or older.settings.use_fencoding != model.settings.use_fencoding:
-        raise UserError("`weights` must be of a network that is a part of this one, with the first "
-                        f"of its inputs, {now}. Received: {before}")
-    sources = {_name_in_network(variable): variable for variable in older.variables}
-    values = []
-    for variable in model.variables:
-        name = _name_in_network(variable)
-        source = sources.get(name, sources.get(name.replace("/low", "/conv" if "/low/" in name
-                                                            else "/kernel")))
-        if source is None:
-            raise UserError(f"`weights` must be of a network that is a part of this one: it has no "
-                            f"variable {name}")
-        value, initial = (keras.ops.convert_to_numpy(each) for each in (source, variable))
-        if value.ndim == 4:
-            value = _spread_inputs(value, *(_concatenated(name, network)
-                                            for network in (older, model)))
-        values.append(_widen(value, initial, name))
-    for variable, value in zip(model.variables, values, strict=True):
-        variable.assign(value)
-
-
-def _name_in_network(variable: Any) -> str:
-    return variable.path.split("/", 1)[1]
-
-
-def _concatenated(name: str, network: Any) -> dict[str, int]:
-    """Returns the numbers of channels that a convolution takes of each of its inputs, in order."""
-    if name.startswith("extractor"):
-        return network.extractor_inputs
-    place = re.match(r"unet_(\d)/(?:bottom|(en|de)coder_(\d)/block)/(?:dense_(\d+)|residual)/",
-                     name)
-    if place is None:
-        return {}
-    stage, kind, level, outputs = place.groups()
-    count = network.settings.channels[network.settings.depth if level is None else int(level)]
-    inputs = {f"output {number}": count for number in range(int(outputs or 0))} | {"own": count}
-    is_joined = kind == "de" or (stage, level) == ("2", "0")  # a skip, or attention
-    return inputs | ({"joined": count} if is_joined else {})
-
-
-def _spread_inputs(kernel: np.ndarray, before: dict[str, int], now: dict[str, int]) -> np.ndarray:
-    """Returns a kernel with zeros for new inputs.
-
-    Args:
-        kernel: `(height, width, inputs, filters)`.
-        before: Number of its inputs of each kind, in their order; empty if all are of one kind.
-        now: Number of inputs of each kind in the result; new kinds may stand between others.
-    """
-    for kind, count in before.items():
-        if count > now.get(kind, 0):
-            raise UserError("`weights` must be of a network that is a part of this one: its first "
-                            f"layers take {count} channels of `{kind}`, this one's "
-                            f"{now.get(kind, 0)}")
-    if not now:
-        return kernel
-    parts = dict(zip(before, np.split(kernel, np.cumsum([*before.values()])[:-1], axis=2),
-                     strict=True))
-    empty = kernel[:, :, :0]
-    return np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, count - part.shape[2]), (0, 0)))
-                           for kind, count in now.items()
-                           for part in [parts.get(kind, empty)]], axis=2)
-
-
-def _widen(value: np.ndarray, initial: np.ndarray, name: str) -> np.ndarray:
-    """Returns `value` with zeros for new inputs, and `initial` for new outputs."""
-    if value.ndim != initial.ndim or np.any(np.greater(value.shape, initial.shape)):
-        raise UserError(f"`weights` must be of a network that is a part of this one. Variable "
-                        f"{name}: it has the shape {value.shape}, this one {initial.shape}")
-    # Kernels end with inputs and outputs, but those of `UpsamplingConv2D` with outputs and inputs.
-    outputs = -2 if name.endswith("up/kernel") else -1
-    wide = initial.copy()
-    np.moveaxis(wide, outputs, 0)[: value.shape[outputs]] = 0.0
-    wide[tuple(map(slice, value.shape))] = value
-    return wide

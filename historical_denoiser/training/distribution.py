@@ -34,27 +34,34 @@ class OnWaveforms(keras.Model):
         estimates_profiles: Whether a profile of `ProfileForm.to_be_heard` is replaced by that of
             the noise which the network removes without a profile, as `inference.listen_first`
             does when a recording is restored.
+        teacher: A network with as many stages, whose estimates replace the clean spectrum as the
+            targets of the loss (after Hinton et al. 2015, "Distilling the knowledge in a neural
+            network"); None without one.
 
     Input: waveforms `(batch, samples)`, or the list [waveforms, noise profiles].
-    Output: that of `network`, a list of estimated spectra of which the last stage's is the first.
+    Output: that of `network`, a list of estimated spectra of which the last stage's is the first;
+        then that of `teacher`, if there is one.
     """
 
     def __init__(self, network: keras.Model, loss: LossConfig, stft: StftConfig,
-                 estimates_profiles: bool = False) -> None:
+                 estimates_profiles: bool = False, teacher: keras.Model | None = None) -> None:
         # Spectra are computed in single precision even if the network uses mixed precision.
         super().__init__(name="on_waveforms", dtype="float32")
         self.network, self.stft, self.estimates_profiles = network, stft, estimates_profiles
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.trainable = False
         self.stage_loss = make_loss(loss, stft)
         self.stage_weights = (1.0, loss.stage1_weight)
 
     def call(self, inputs: Any) -> list[Any]:
         waveforms, *profile = inputs if isinstance(inputs, (list, tuple)) else [inputs]
         spectra = tensor_dsp.stft(waveforms, self.stft)
-        if not profile:
-            return self.network(spectra, training=True)
-        if self.estimates_profiles:
+        if profile and self.estimates_profiles:
             profile = [self._estimate_profiles(spectra, *profile)]
-        return self.network([spectra, *profile], training=True)
+        given = [spectra, *profile] if profile else spectra
+        estimates = self.network(given, training=True)
+        return estimates if self.teacher is None else [*estimates, *self.teacher(given)]
 
     def _estimate_profiles(self, spectra: Any, profiles: Any) -> Any:
         """Replaces negative profiles by those of the noise that the network removes without one.
@@ -69,15 +76,20 @@ class OnWaveforms(keras.Model):
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None,
                      sample_weight: Any = None, training: bool = True) -> Any:
-        """Returns the weighted sum of the losses of all stages for clean waveforms `y`.
+        """Returns the weighted sum of the losses of all stages, for clean waveforms `y` or the
+        estimates of the teacher.
 
         Args:
             x, y, y_pred, sample_weight, training: As in `keras.Model.compute_loss`.
         """
         waveforms = x[0] if isinstance(x, (list, tuple)) else x
         noisy, target = (tensor_dsp.stft(each, self.stft) for each in (waveforms, y))
-        return sum(weight * self.stage_loss(target, estimate, noisy) for weight, estimate
-                   in zip(self.stage_weights, y_pred, strict=False))  # there may be one stage
+        targets = [target] * len(y_pred)
+        if self.teacher is not None:
+            stages = len(y_pred) // 2
+            y_pred, targets = y_pred[:stages], y_pred[stages:]
+        return sum(weight * self.stage_loss(target, estimate, noisy) for weight, estimate, target
+                   in zip(self.stage_weights, y_pred, targets, strict=False))  # maybe one stage
 
 
 def make_workers(strategy: str, batch_size: int) -> Workers:

@@ -1,4 +1,4 @@
-"""Training replaces some profiles by the network's own estimates, as `inference.listen_first`."""
+"""Training on waveforms: profiles that the network estimates itself, and a teacher."""
 
 import keras
 import numpy as np
@@ -63,3 +63,24 @@ def test_no_gradient_passes_through_the_estimate(network, batch):
     largest = max(np.abs(change).max() for change in changes[1])
     for one, other in zip(*changes, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3 * largest)
+
+
+def test_a_teacher_gives_the_targets_and_does_not_change(network, batch, rng):
+    waveforms, profiles, filled = batch
+    teacher = keras.models.clone_model(network)
+    teacher.set_weights([0.1 * rng.standard_normal(each.shape) for each in network.get_weights()])
+    before, clean = teacher.get_weights(), np.zeros_like(waveforms)
+    trained = OnWaveforms(network, LossConfig(), STFT, True, teacher)
+    losses = [trained.compute_loss([waveforms, profiles], each, trained([waveforms, profiles]))
+              for each in (clean, waveforms)]
+    assert float(losses[0]) == float(losses[1])  # the clean sound plays no part
+    distances = [np.mean(np.abs(one - other)) for one, other
+                 in zip(network([dsp.stft(waveforms, 512, 128), filled]),
+                        teacher([dsp.stft(waveforms, 512, 128), filled]), strict=True)]
+    assert float(losses[0]) == pytest.approx(sum(distances), rel=1e-3)
+    trained.compile(keras.optimizers.Adam(1e-3), run_eagerly=True)
+    for _ in range(5):
+        trained.train_on_batch([waveforms, profiles], clean)
+    after = trained.compute_loss([waveforms, profiles], clean, trained([waveforms, profiles]))
+    assert float(after) < 0.95 * float(losses[0])
+    assert all(map(np.array_equal, before, teacher.get_weights()))
