@@ -580,7 +580,7 @@ def test_beyond_4_gib_wav_becomes_rf64(tmp_path, monkeypatch):
 def test_clipping_is_reported(tmp_path, caplog):
     write_audio(tmp_path / "a.wav")
     run_file(tmp_path / "a.wav", predict=lambda audio: 4.0 * audio)
-    assert "lie beyond full scale and were clipped" in caplog.text
+    assert "clipped samples beyond full scale: " in caplog.text
     audio, _ = sf.read(tmp_path / "a_denoised.wav")
     assert audio.max() == pytest.approx(1.0, abs=1e-4) and audio.min() == -1.0
 

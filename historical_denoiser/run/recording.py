@@ -283,8 +283,7 @@ def _write(job: Job, places: dict[Path, Path], writer: FilmWriter | audio_io.Wri
     for each, path in zip((main, rest, *parts), (job.denoised, job.residual,
                                                  *job.by_stage.values()), strict=True):
         if each.clipped:
-            logger.warning("%s: %d samples lie beyond full scale and were clipped", path,
-                           each.clipped)
+            logger.warning("%s: clipped samples beyond full scale: %d", path, each.clipped)
     return levels
 
 
