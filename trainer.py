@@ -119,17 +119,26 @@ def read_teacher(cfg: Config) -> keras.Model:
 
     Raises:
         FileNotFoundError: There are no such weights.
-        UserError: It takes other spectra than the network that is trained, or has other stages.
+        UserError: It takes other inputs than the network that is trained, or has other stages.
     """
-    file, own = find_weights(cfg.teacher), config.network_settings(cfg)
-    theirs = read_network_settings(file) or own
-    forms = [(each.stft, each.profile_form, each.unet.num_stages, each.reference_dbfs)
-             for each in (own, theirs)]
-    if forms[0] != forms[1]:
-        raise UserError("`teacher` must be a network with the spectra, profile, stages and "
-                        f"reference level of this one, {forms[0]}. Received: teacher={file} with "
-                        f"{forms[1]}")
-    return read_network(file, theirs)
+    own = config.network_settings(cfg)
+    try:
+        file = find_weights(cfg.teacher)
+        theirs = read_network_settings(file) or own
+        teacher = read_network(file, theirs)
+    except (UserError, FileNotFoundError) as error:
+        raise type(error)(f"`teacher` cannot be read: {error}") from error
+    differing = [f"{name}={there}, here {here}" for name, here, there in (
+        ("unet.form", own.unet.form, theirs.unet.form),
+        ("unet.num_stages", own.unet.num_stages, theirs.unet.num_stages),
+        ("unet.use_profile", own.unet.use_profile, theirs.unet.use_profile),
+        ("unet.compression", own.unet.compression, theirs.unet.compression),
+        ("stft", own.stft, theirs.stft),
+        ("dset.reference_dbfs", own.reference_dbfs, theirs.reference_dbfs)) if here != there]
+    if differing:
+        raise UserError("`teacher` must be a network with the inputs and outputs of this one. "
+                        f"Received: teacher={file} with {'; '.join(differing)}")
+    return teacher
 
 
 class Learner:
@@ -151,7 +160,7 @@ class Learner:
             self.model = build_network(cfg)
             self.optimizer = make_optimizer(cfg)
             self.optimizer.build(self.model.trainable_variables)
-            teacher = read_teacher(cfg) if cfg.teacher else None
+            teacher = None if cfg.teacher is None else read_teacher(cfg)
         self.model.optimizer = self.optimizer  # so that both are saved together
         self.model.set_weights(self.averaged.get_weights())
         trained = prior.OnLevels(self.model, cfg.diffusion) if self.is_prior else (

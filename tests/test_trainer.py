@@ -505,16 +505,34 @@ def test_a_smaller_network_learns_from_its_teacher(make_run, tmp_path, rng):
     large = replace(UNET, num_stages=2, channels=[8, 12])
     older = make_run(tmp_path / "older", unet=large, epochs=1)
     older.fit()
-    weights = str(tmp_path / "older")
-    run = make_run(tmp_path / "newer", unet=replace(large, channels=[4, 6]), epochs=1,
-                   weights=weights, teacher=weights)
-    run.fit()
-    assert run.learner.model.count_params() < 0.5 * older.learner.model.count_params()
-    spectra = rng.standard_normal((1, 6, 257, 2)).astype(np.float32)
-    answers = [each.learner.predict(spectra) for each in (older, run)]
-    assert np.linalg.norm(answers[1] - answers[0]) < 0.5 * np.linalg.norm(answers[0])
-    with pytest.raises(UserError, match="`teacher` must be a network with the spectra.*Received"):
-        make_run(tmp_path / "other", unet=replace(large, num_stages=1), teacher=weights)
+    model = unet.build_model_denoise(large)
+    model.set_weights([0.2 * rng.standard_normal(each.shape) for each in model.get_weights()])
+    model.save_weights(older.checkpoints.best)
+    weights, small = str(tmp_path / "older"), replace(large, channels=[4, 6])
+    spectra = rng.standard_normal((1, 20, 257, 2)).astype(np.float32)
+    distances = []
+    for name, others in (("alone", {}), ("pruned", {"weights": weights, "lr": 1e-9}),
+                         ("taught", {"weights": weights, "teacher": weights, "lr": 1e-2})):
+        run = make_run(tmp_path / name, unet=small, epochs=1, steps_per_epoch=40,
+                       save_every_steps=100, ema_momentum=None, **others)
+        run.fit()
+        run.learner.update_averaged()
+        distances.append(np.linalg.norm(run.learner.predict(spectra) - model.predict_on_batch(
+            spectra)[0]))
+    assert distances[2] < 0.9 * min(distances[:2])
+
+
+def test_a_teacher_that_cannot_be_one_is_refused_by_name(make_run, tmp_path):
+    two = replace(UNET, num_stages=2)
+    older = make_run(tmp_path / "older", unet=two)
+    older.folder.mkdir()
+    older.checkpoints.save_best(older.learner.averaged, step=1)
+    config.save_config(older.cfg, older.folder / "config.yaml")
+    with pytest.raises(UserError, match="`teacher` must be .*unet.num_stages=2, here 1"):
+        make_run(tmp_path / "one", unet=UNET, teacher=str(tmp_path / "older"))
+    for name in ("", "nix"):
+        with pytest.raises(FileNotFoundError, match="`teacher` cannot be read: "):
+            make_run(tmp_path / "other", unet=two, teacher=name)
 
 
 @pytest.mark.slow

@@ -442,14 +442,22 @@ def test_a_network_shrinks_to_the_channels_that_matter(rng):
     assert_close(model(inputs), whole(inputs), 1e-4)
 
 
-def test_a_network_that_differs_in_more_than_channels_does_not_shrink(rng):
-    larger = build("views", rng, depth=1, channels=[6, 8])
-    for change in ({"channels": [4, 4]}, {"channels": [4, 6], "use_profile": True}):
-        model = build("views", depth=1, **change)
-        before = model.get_weights()
-        with pytest.raises(UserError, match="that differs from this one in `unet.channels` alone"):
-            resizing.resize(model, larger)
-        assert all(map(np.array_equal, before, model.get_weights()))
+@pytest.mark.parametrize(("change", "message"), [
+    ({"channels": [4, 6], "use_profile": True}, "alone.* Received: unet.use_profile=False, here"),
+    ({"channels": [4, 6, 7], "depth": 2}, "alone.* Received: unet.depth=1, here 2"),
+    ({"channels": [4, 4]}, r"differ from level to level in both.* Received: \[4, 4\] for \[6, 8\]"),
+    ({"channels": [4, 9]}, "must be at most those of `weights`"),
+    (None, "only two-stage networks change their size. Received: form 'two_stage' for 'mask'"),
+])
+def test_a_network_that_cannot_shrink_is_left_alone(rng, change, message):
+    larger = build("views", rng, depth=1, channels=[6, 8, 9])
+    model = unet.build_model_denoise(UnetConfig(form="mask", depth=1, channels=[4, 6]))
+    if change is not None:
+        model = build("views", **{"depth": 1} | change)
+    before = model.get_weights()
+    with pytest.raises(UserError, match=message):
+        resizing.resize(model, larger)
+    assert all(map(np.array_equal, before, model.get_weights()))
 
 
 # ---- a profile of the noise ----
@@ -464,7 +472,7 @@ def test_a_profile_grows_into_a_network_without_effect(rng):
         assert_close(model(given), older(inputs), 1e-5)
     with pytest.raises(ValueError, match="this network has no `unet.use_profile`"):
         older([inputs, profile])
-    with pytest.raises(UserError, match="first layers take 8 channels of `profile`, this one's 0"):
+    with pytest.raises(UserError, match="a layer takes 8 channels of `profile`, this one's 0"):
         resizing.grow(older, model)
 
 

@@ -3,7 +3,7 @@
 Start reading at `resize`.
 """
 
-import dataclasses
+import itertools
 import re
 from collections import defaultdict
 from typing import Any
@@ -24,10 +24,22 @@ def resize(model: Any, other: Any) -> None:
     Args:
         model: A `unet.TwoStageUnet` with new weights.
         other: Another one; if any of its numbers of channels is larger, it is shrunk.
+
+    Raises:
+        UserError: They cannot be copied; nothing is changed.
     """
-    is_larger = any(theirs > ours for theirs, ours
-                    in zip(other.settings.channels, model.settings.channels, strict=False))
+    for network in (model, other):
+        if network.settings.form != "two_stage":
+            raise UserError("`weights` must be of a network of just this form: only two-stage "
+                            f"networks change their size. Received: form {other.settings.form!r} "
+                            f"for {model.settings.form!r}")
+    is_larger = any(theirs > ours for theirs, ours in zip(_used_channels(other),
+                                                          _used_channels(model), strict=False))
     (shrink if is_larger else grow)(model, other)
+
+
+def _used_channels(network: Any) -> list[int]:
+    return list(network.settings.channels[:network.settings.depth + 1])
 
 
 def shrink(model: Any, larger: Any) -> None:
@@ -37,7 +49,7 @@ def shrink(model: Any, larger: Any) -> None:
     those with the largest product of the squared norms of all weights that make a channel and of
     all that take it. The network does not compute the same afterwards and needs training, for which
     `teacher` can be the larger network (after Li et al. 2017, "Pruning filters for efficient
-    ConvNets", with absolute norms of one layer).
+    ConvNets", who use the absolute norm of a single layer).
 
     Args:
         model: A `unet.TwoStageUnet` with new weights.
@@ -46,12 +58,23 @@ def shrink(model: Any, larger: Any) -> None:
     Raises:
         UserError: They differ in something else; nothing is changed.
     """
-    names = {_name_in_network(variable) for variable in model.variables}
-    if (dataclasses.replace(larger.settings, channels=model.settings.channels) != model.settings
-            or names != {_name_in_network(variable) for variable in larger.variables}):
+    ours, theirs = (dict(vars(network.settings)) for network in (model, larger))
+    ours["channels"], theirs["channels"] = _used_channels(model), _used_channels(larger)
+    differing = [name for name in ours if name != "channels" and ours[name] != theirs[name]]
+    if differing:
         raise UserError("`weights` must be of a network that differs from this one in "
-                        "`unet.channels` alone, and neighbouring numbers of channels must differ "
-                        f"in both. Received: {larger.settings}")
+                        "`unet.channels` alone, if any of its numbers is larger. Received: "
+                        + ", ".join(f"unet.{name}={theirs[name]}, here {ours[name]}"
+                                    for name in differing))
+    # Neighbouring levels with as many channels have no projection between them, and so would be one
+    # group.
+    if any(one == next_one for channels in (ours["channels"], theirs["channels"])
+           for one, next_one in itertools.pairwise(channels)) or any(
+               count > whole for count, whole
+               in zip(ours["channels"], theirs["channels"], strict=True)):
+        raise UserError("`unet.channels` must be at most those of `weights`, and differ from level "
+                        f"to level in both, where any is smaller. Received: {ours['channels']} "
+                        f"for {theirs['channels']}")
     kernels = {name: (np.moveaxis(value, -1, -2) if _is_transposed(name) else value)
                for name, value in ((_name_in_network(variable),
                                     keras.ops.convert_to_numpy(variable))
@@ -59,6 +82,8 @@ def shrink(model: Any, larger: Any) -> None:
     made: defaultdict[str, Any] = defaultdict(float)  # squared norms by group, one of each channel
     taken: defaultdict[str, Any] = defaultdict(float)
     for name, value in kernels.items():
+        if name.startswith(("attention/attended", "attention/mask")) and not ours["use_SAM"]:
+            continue  # these exist, but have no effect
         takes, makes = _channels_of(name, larger)
         if makes is not None:
             made[makes] = made[makes] + np.sum(np.square(value), axis=tuple(range(value.ndim - 1)))
@@ -154,7 +179,7 @@ def _channels_of(name: str, network: Any) -> tuple[dict[str, int], str | None]:
             return {"estimate": 2 * chosen.fold_bins}, ATTENDED
         return {ATTENDED: counts[0]}, ATTENDED if places[0] == "attended" else None
     place, layer = places[:2]
-    level, own = chosen.depth if place == "bottom" else int(place[-1]), f"{unet}/{place}"
+    level, own = chosen.depth if place == "bottom" else int(place.split("_")[1]), f"{unet}/{place}"
     if layer == "down":
         return {own: counts[level]}, f"{own}/down"
     if layer in ("up", "projection"):
@@ -184,8 +209,8 @@ def _spread_inputs(kernel: np.ndarray, before: dict[str, int], now: dict[str, in
     """
     for kind, count in before.items():
         if count > now.get(kind, 0):
-            raise UserError("`weights` must be of a network that is a part of this one: its first "
-                            f"layers take {count} channels of `{kind}`, this one's "
+            raise UserError("`weights` must be of a network that is a part of this one: a "
+                            f"layer takes {count} channels of `{kind}`, this one's "
                             f"{now.get(kind, 0)}")
     parts = dict(zip(before, np.split(kernel, np.cumsum([*before.values()])[:-1], axis=2),
                      strict=True))

@@ -61,7 +61,11 @@ class OnWaveforms(keras.Model):
             profile = [self._estimate_profiles(spectra, *profile)]
         given = [spectra, *profile] if profile else spectra
         estimates = self.network(given, training=True)
-        return estimates if self.teacher is None else [*estimates, *self.teacher(given)]
+        if self.teacher is None:
+            return estimates
+        # In training mode it would drop out features, and backends would record its operations.
+        targets = self.teacher(given, training=False)
+        return [*estimates, *(ops.stop_gradient(each) for each in targets)]
 
     def _estimate_profiles(self, spectra: Any, profiles: Any) -> Any:
         """Replaces negative profiles by those of the noise that the network removes without one.
@@ -88,8 +92,9 @@ class OnWaveforms(keras.Model):
         if self.teacher is not None:
             stages = len(y_pred) // 2
             y_pred, targets = y_pred[:stages], y_pred[stages:]
-        return sum(weight * self.stage_loss(target, estimate, noisy) for weight, estimate, target
-                   in zip(self.stage_weights, y_pred, targets, strict=False))  # maybe one stage
+        return sum(weight * self.stage_loss(target, estimate, noisy)  # there may be one stage
+                   for weight, estimate, target in zip(self.stage_weights, y_pred, targets,
+                                                       strict=False))
 
 
 def make_workers(strategy: str, batch_size: int) -> Workers:
