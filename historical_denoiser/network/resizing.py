@@ -6,6 +6,7 @@ Start reading at `resize`.
 import itertools
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -58,6 +59,30 @@ def shrink(model: Any, larger: Any) -> None:
     Raises:
         UserError: They differ in something else; nothing is changed.
     """
+    _check_that_only_channels_differ(model, larger)
+    kernels = {_name_in_network(variable): _inputs_before_outputs(
+        keras.ops.convert_to_numpy(variable), _name_in_network(variable))
+        for variable in larger.variables}
+    importance = _rate_channels(kernels, larger)
+
+    def keep(group: str | None, count: int) -> np.ndarray:
+        """Returns the indices of the channels of a group that are kept."""
+        if group not in importance:  # an output or an input of the network
+            return np.arange(count)
+        return np.sort(np.argsort(-importance[group], kind="stable")[:count])
+
+    for variable in model.variables:
+        name = _name_in_network(variable)
+        value, (takes, makes) = kernels[name], _channels_of(name, model)
+        if value.ndim == 4:
+            starts = np.cumsum([0, *_channels_of(name, larger)[0].values()])
+            value = value[:, :, np.concatenate([start + keep(group, count) for start, (group, count)
+                                                in zip(starts, takes.items(), strict=False)])]
+        outputs = variable.shape[-2 if _is_transposed(name) else -1]
+        variable.assign(_inputs_before_outputs(value[..., keep(makes, outputs)], name))
+
+
+def _check_that_only_channels_differ(model: Any, larger: Any) -> None:
     ours, theirs = (dict(vars(network.settings)) for network in (model, larger))
     ours["channels"], theirs["channels"] = _used_channels(model), _used_channels(larger)
     differing = [name for name in ours if name != "channels" and ours[name] != theirs[name]]
@@ -75,16 +100,22 @@ def shrink(model: Any, larger: Any) -> None:
         raise UserError("`unet.channels` must be at most those of `weights`, and differ from level "
                         f"to level in both, where any is smaller. Received: {ours['channels']} "
                         f"for {theirs['channels']}")
-    kernels = {name: (np.moveaxis(value, -1, -2) if _is_transposed(name) else value)
-               for name, value in ((_name_in_network(variable),
-                                    keras.ops.convert_to_numpy(variable))
-                                   for variable in larger.variables)}
+
+
+def _rate_channels(kernels: Mapping[str, np.ndarray], network: Any) -> dict[str, np.ndarray]:
+    """Returns how much each channel matters, by the group that it belongs to.
+
+    Args:
+        kernels: The kernels and biases by their names, with inputs before outputs.
+        network: The network that they are from.
+    """
     made: defaultdict[str, Any] = defaultdict(float)  # squared norms by group, one of each channel
     taken: defaultdict[str, Any] = defaultdict(float)
     for name, value in kernels.items():
-        if name.startswith(("attention/attended", "attention/mask")) and not ours["use_SAM"]:
+        if name.startswith(("attention/attended", "attention/mask")) and (
+                not network.settings.use_SAM):
             continue  # these exist, but have no effect
-        takes, makes = _channels_of(name, larger)
+        takes, makes = _channels_of(name, network)
         if makes is not None:
             made[makes] = made[makes] + np.sum(np.square(value), axis=tuple(range(value.ndim - 1)))
         if value.ndim == 4:
@@ -92,23 +123,7 @@ def shrink(model: Any, larger: Any) -> None:
                              np.cumsum([*takes.values()])[:-1])
             for group, part in zip(takes, power, strict=True):
                 taken[group] = taken[group] + part
-
-    def keep(group: str | None, count: int) -> np.ndarray:
-        """Returns the indices of the channels of a group that are kept."""
-        if group is None or group not in made:  # an output or an input of the network
-            return np.arange(count)
-        return np.sort(np.argsort(-made[group] * taken[group], kind="stable")[:count])
-
-    for variable in model.variables:
-        name = _name_in_network(variable)
-        value, (takes, makes) = kernels[name], _channels_of(name, model)
-        if value.ndim == 4:
-            starts = np.cumsum([0, *_channels_of(name, larger)[0].values()])
-            value = value[:, :, np.concatenate([start + keep(group, count) for start, (group, count)
-                                                in zip(starts, takes.items(), strict=False)])]
-        outputs = variable.shape[-2 if _is_transposed(name) else -1]
-        value = value[..., keep(makes, outputs)]
-        variable.assign(np.moveaxis(value, -1, -2) if _is_transposed(name) else value)
+    return {group: norms * taken[group] for group, norms in made.items()}
 
 
 def grow(model: Any, older: Any) -> None:
@@ -157,6 +172,11 @@ def _name_in_network(variable: Any) -> str:
 def _is_transposed(name: str) -> bool:
     """Returns whether a kernel ends with outputs and inputs; others end with inputs and outputs."""
     return name.endswith("up/kernel")
+
+
+def _inputs_before_outputs(kernel: np.ndarray, name: str) -> np.ndarray:
+    """Exchanges inputs and outputs of a kernel that has them the other way round, or back again."""
+    return np.moveaxis(kernel, -1, -2) if _is_transposed(name) else kernel
 
 
 def _channels_of(name: str, network: Any) -> tuple[dict[str, int], str | None]:
