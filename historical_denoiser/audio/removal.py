@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.bands import third_octaves
 from historical_denoiser.audio.blocks import in_blocks
 from historical_denoiser.audio.survey import as_channels
-from historical_denoiser.core.checks import require
+from historical_denoiser.core.checks import is_number, require
 
 Pair = tuple[np.ndarray, np.ndarray]  # a block, and its noise estimate
 
@@ -60,7 +59,7 @@ class Strength:
     band_hz: Band = NO_LIMITS
 
     def __post_init__(self) -> None:
-        if not self.is_auto and not (isinstance(self.share, Real) and 0.0 <= self.share <= 1.0):
+        if not self.is_auto and not (is_number(self.share) and 0.0 <= self.share <= 1.0):
             raise ValueError("`strength` must be in [0, 1] or \"auto\". "
                              f"Received: strength={self.share!r}")
         check_per_band(self.per_band, "per_band")
@@ -141,8 +140,7 @@ def check_per_band(bands: Iterable, name: str) -> None:
     bands = list(bands) if isinstance(bands, list | tuple) else bands
     expected = "pairs [from_hz, strength], the frequencies rising, the strengths in [0, 1]"
     require(isinstance(bands, list) and all(
-        isinstance(band, list | tuple) and len(band) == 2 and all(
-            isinstance(value, Real) and not isinstance(value, bool) for value in band)
+        isinstance(band, list | tuple) and len(band) == 2 and all(map(is_number, band))
         for band in bands), name, expected, bands)
     edges = [edge for edge, _ in bands]
     require(all(0.0 <= edge < math.inf for edge in edges)
@@ -160,8 +158,8 @@ def check_band(band_hz: Any, name: str) -> None:
     """Raises UserError unless `band_hz` has a lower and a higher limit in Hz; each may be None."""
     is_pair = isinstance(band_hz, list | tuple) and len(band_hz) == 2
     limits = [edge for edge in band_hz if edge is not None] if is_pair else []
-    are_numbers = all(isinstance(edge, Real) and not isinstance(edge, bool) for edge in limits)
-    require(is_pair and are_numbers and all(MIN_LIMIT_HZ <= edge < math.inf for edge in limits)
+    require(is_pair and all(map(is_number, limits))
+            and all(MIN_LIMIT_HZ <= edge < math.inf for edge in limits)
             and limits == sorted(set(limits)), name,
             f"[lower, upper limit] in Hz, rising, from {MIN_LIMIT_HZ:g} Hz; null for no limit",
             band_hz)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from historical_denoiser.audio import dsp, silence
 from historical_denoiser.audio.blocks import Frames
 from historical_denoiser.audio.mono_source import MonoSource
 from historical_denoiser.audio.noise_profile import Origin
-from historical_denoiser.core.checks import MAX_RATE, MIN_RATE, UserError
+from historical_denoiser.core.checks import MAX_RATE, MIN_RATE, UserError, is_number
 
 MAX_CHANNELS = 1024  # limit of libsndfile
 FRAME_SECONDS = 0.1
@@ -75,8 +74,8 @@ class Survey:
 
 def require_rate(sample_rate: Any) -> None:
     """Raises ValueError unless `sample_rate` is a whole number of Hz that a recording may have."""
-    is_number = isinstance(sample_rate, Real)
-    if not (is_number and MIN_RATE <= sample_rate <= MAX_RATE and sample_rate == int(sample_rate)):
+    if not (is_number(sample_rate) and MIN_RATE <= sample_rate <= MAX_RATE
+            and sample_rate == int(sample_rate)):
         raise ValueError(f"`sample_rate` must be a whole number of Hz from {MIN_RATE} to "
                          f"{MAX_RATE}. Received: sample_rate={sample_rate!r}")
 

@@ -1,6 +1,7 @@
 """Checks of settings and arguments, and the error for a user's mistake."""
 
 import math
+from numbers import Real
 from pathlib import PurePath
 from typing import Any
 
@@ -17,6 +18,11 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | PurePath):
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a real number; a truth value is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def require(condition: bool, name: str, expected: str, received: Any) -> None:

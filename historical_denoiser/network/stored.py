@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 from historical_denoiser.audio.dsp import StftConfig
 from historical_denoiser.audio.noise_profile import ProfileForm
-from historical_denoiser.core.checks import UserError, require
+from historical_denoiser.core.checks import UserError, is_number, require
 from historical_denoiser.core.files import WEIGHTS_ENDING, replacing
 from historical_denoiser.network.runtimes import ENDINGS
 from historical_denoiser.network.settings import UnetConfig
@@ -153,12 +153,8 @@ def read_network_settings(weights: Path) -> NetworkSettings | None:
                             f"{str(error).splitlines()[0]}") from error
         found[name] = value
     level = found["reference_dbfs"]
-    require(level is None or (_is_number(level) and -100.0 <= level <= 0.0),
+    require(level is None or (is_number(level) and -100.0 <= level <= 0.0),
             f"{path}: {KEYS['reference_dbfs']}", "null or in [-100, 0]", level)
-    require(_is_number(found["context_seconds"]) and 0.0 <= found["context_seconds"] < math.inf,
+    require(is_number(found["context_seconds"]) and 0.0 <= found["context_seconds"] < math.inf,
             f"{path}: {KEYS['context_seconds']}", "at least 0 and finite", found["context_seconds"])
     return NetworkSettings(**found)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -16,7 +16,7 @@ from historical_denoiser.audio import dsp
 from historical_denoiser.audio.blocks import cut
 from historical_denoiser.audio.noise_profile import MAX_SECONDS, MIN_SECONDS, Origin
 from historical_denoiser.audio.replay import UNCHANGED, Replay
-from historical_denoiser.core.checks import UserError, reason_of, require
+from historical_denoiser.core.checks import UserError, is_number, reason_of, require
 from historical_denoiser.formats import containers
 from historical_denoiser.noise import finder
 
@@ -35,8 +35,7 @@ def check_choice(choice: Any) -> None:
     if isinstance(choice, str) and choice:
         return
     require(isinstance(choice, list) and len(choice) == 2
-            and all(isinstance(each, int | float) and not isinstance(each, bool)
-                    for each in choice), KEY,
+            and all(map(is_number, choice)), KEY,
             "none, auto, [start, end] in seconds, or a file's name", choice)
     start, end = choice
     require(0.0 <= start < end < float("inf"), KEY,

@@ -18,7 +18,7 @@ from historical_denoiser.audio.removal import (
     check_per_band,
 )
 from historical_denoiser.audio.replay import Replay, read_curve, read_speed
-from historical_denoiser.core.checks import require
+from historical_denoiser.core.checks import is_number, require
 from historical_denoiser.formats import film
 from historical_denoiser.network.stored import NetworkSettings
 from historical_denoiser.restoration import chain
@@ -79,9 +79,8 @@ class InferenceConfig(StageSettings, ExtraSettings):
         without_retired({name: value for name in RETIRED
                          if (value := getattr(self, name)) is not None})
         share = self.denoising_strength
-        require(share == AUTO or (isinstance(share, int | float) and not isinstance(share, bool)
-                                  and 0.0 <= share <= 1.0), "inference.denoising_strength",
-                "in [0, 1] or auto", share)
+        require(share == AUTO or (is_number(share) and 0.0 <= share <= 1.0),
+                "inference.denoising_strength", "in [0, 1] or auto", share)
         self.denoising_strength = share if share == AUTO else float(share)
         check_per_band(self.strength_per_band or [], "inference.strength_per_band")
         check_noise_floor(self.noise_floor_db, "inference.noise_floor_db")
