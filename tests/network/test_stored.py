@@ -54,10 +54,14 @@ def test_a_file_is_read_with_the_defaults_of_its_release(
     ("dset: {reference_dbfs: loud}", "reference_dbfs` must be null or in .* Received"),
     ("inference: {context_seconds: null}", "context_seconds` must be at least 0"),
     ("unet: 3", "`unet` cannot be understood"),
-    ("[1, 2]", "must hold settings"), ("5", ""), ("? [1]", ""), ("a: *b", ""),
-    ("unet: [1, 2", "line"), ("unet: null", ""), ("unet: {depth: abc}", ""),
-    ("unet: {channels: [a]}", ""), ("stft: abc", ""), ("inference: [1]", ""),
-    ("dset: {reference_dbfs: {a: 1}}", "")])
+    ("[1, 2]", "must hold settings"), ("5", "must be YAML: .*int"),
+    ("? [1]", "must be YAML: .*unhashable key"), ("a: *b", "must be YAML: .*undefined alias"),
+    ("unet: [1, 2", "must be YAML: .*line"), ("unet: null", "`unet` cannot be understood: .*None"),
+    ("unet: {depth: abc}", "`unet` cannot be understood: .*'abc'"),
+    ("unet: {channels: [a]}", "`unet` cannot be understood: .*'a'"),
+    ("stft: abc", "`stft` cannot be understood"),
+    ("inference: [1]", "`inference.context_seconds` cannot be understood"),
+    ("dset: {reference_dbfs: {a: 1}}", "reference_dbfs` must be null or in .* Received")])
 def test_faults_are_named_with_their_file(tmp_path, text, message):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(UserError, match=message) as caught:
