@@ -125,7 +125,8 @@ class Mixer:
         mixture = self._print(self._mix_changing(pair, other, snr_db, level_db, changing), printing)
         profile = self._choose_stretch(mixture, profiling) if has_profile else None
         mixture = replace(mixture, profile=profile, needs_estimate=needs_estimate)
-        return self._declick(self._code(mixture, coding), declicking)
+        mixture = self._code(mixture, coding)
+        return _declick(mixture) if declicking.random() < self.dset.share_declicked else mixture
 
     def clean_item(self, index: int) -> Mixture:
         """Makes mixture `index` without noise, for which none is drawn.
@@ -263,17 +264,6 @@ class Mixer:
                        profile=None if mixture.profile is None else code(
                            mixture.profile, codec, kbps))
 
-    def _declick(self, mixture: Mixture, rng: np.random.Generator) -> Mixture:
-        """Removes clicks from a share of the mixtures, and from the noise for their profiles.
-
-        So does the click stage before the network hears a recording: an impulse that the stage
-        leaves is more often sound than one that it never saw.
-        """
-        if rng.random() >= self.dset.share_declicked:
-            return mixture
-        return replace(mixture, noisy=remove_clicks(mixture.noisy),
-                       profile=None if mixture.profile is None else remove_clicks(mixture.profile))
-
     def _choose_stretch(self, mixture: Mixture, rng: np.random.Generator) -> np.ndarray | None:
         """Takes a stretch of the noise for a profile, as a user may: short, or with some signal."""
         if mixture.profile is None:
@@ -309,6 +299,16 @@ class Mixer:
     def _make_pair(self, number: int) -> SourcePair:
         return self._draw_pair(np.random.default_rng([*self.seed, number, CACHE_STREAM]),
                                self.profile_form is not None)
+
+
+def _declick(mixture: Mixture) -> Mixture:
+    """Removes clicks from the mixture and from the noise for its profile.
+
+    So does the click stage before the network hears a recording: an impulse that the stage leaves
+    is more often sound than one that it never saw.
+    """
+    return replace(mixture, noisy=remove_clicks(mixture.noisy),
+                   profile=None if mixture.profile is None else remove_clicks(mixture.profile))
 
 
 def _name_noise(kind: str, is_generated: bool) -> str:

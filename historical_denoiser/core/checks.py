@@ -3,7 +3,7 @@
 import math
 from numbers import Real
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeGuard
 
 # Sample rates of recordings, in Hz; damaged headers alone state others.
 MIN_RATE, MAX_RATE = 1000, 1_000_000
@@ -20,7 +20,7 @@ def reason_of(error: BaseException) -> str:
     return str(error)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Returns whether a value is a real number; a truth value is none."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
