@@ -16,7 +16,6 @@ import numpy as np
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE
 from historical_denoiser.audio.noise_profile import ProfileForm
-from historical_denoiser.classical.clicks import remove_clicks
 from historical_denoiser.data.ageing import age
 from historical_denoiser.data.audio_index import SPLIT_VERSION
 from historical_denoiser.data.changing import draw_gains
@@ -38,7 +37,7 @@ from historical_denoiser.noise.moving import MovingConfig, fluctuate
 # Settings that change how cached pairs are mixed, but not the pairs.
 MIXING_KEYS = ("cache_items", "path_cache", "snr_db", "level_db", "share_clean", "share_silent",
                "reference_dbfs", "evaluation_snrs_db", "share_profile", "share_heard",
-               "share_changing", "share_coded", "share_printed", "share_declicked")
+               "share_changing", "share_coded", "share_printed")
 PAIR_VERSION = 9  # raised when the same settings give other pairs
 CACHE_STREAM = 1  # the last number of the seeds of cached pairs, which those of mixtures lack
 PROBE_STREAM = 3  # the same for the clean sounds of probes
@@ -110,7 +109,7 @@ class Mixer:
             snr_db = float("-inf")
         level_db = float(rng.uniform(*self.dset.level_db))
         # With generators of their own, these leave the other draws as they were without them.
-        profiling, changing, coding, printing, declicking = rng.spawn(5)
+        profiling, changing, coding, printing = rng.spawn(4)
         chance = profiling.random() if self.profile_form else 1.0
         has_profile = chance < self.dset.share_profile
         needs_estimate = not has_profile and (
@@ -124,9 +123,7 @@ class Mixer:
                 pair = other
         mixture = self._print(self._mix_changing(pair, other, snr_db, level_db, changing), printing)
         profile = self._choose_stretch(mixture, profiling) if has_profile else None
-        mixture = replace(mixture, profile=profile, needs_estimate=needs_estimate)
-        mixture = self._code(mixture, coding)
-        return _declick(mixture) if declicking.random() < self.dset.share_declicked else mixture
+        return self._code(replace(mixture, profile=profile, needs_estimate=needs_estimate), coding)
 
     def clean_item(self, index: int) -> Mixture:
         """Makes mixture `index` without noise, for which none is drawn.
@@ -299,16 +296,6 @@ class Mixer:
     def _make_pair(self, number: int) -> SourcePair:
         return self._draw_pair(np.random.default_rng([*self.seed, number, CACHE_STREAM]),
                                self.profile_form is not None)
-
-
-def _declick(mixture: Mixture) -> Mixture:
-    """Removes clicks from the mixture and from the noise for its profile.
-
-    So does the click stage before the network hears a recording: an impulse that the stage leaves
-    is more often sound than one that it never saw.
-    """
-    return replace(mixture, noisy=remove_clicks(mixture.noisy),
-                   profile=None if mixture.profile is None else remove_clicks(mixture.profile))
 
 
 def _name_noise(kind: str, is_generated: bool) -> str:

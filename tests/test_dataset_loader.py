@@ -15,7 +15,6 @@ from dataset_loader import Mixer
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import SAMPLE_RATE, StftConfig
 from historical_denoiser.audio.noise_profile import ProfileForm
-from historical_denoiser.classical.clicks import remove_clicks
 from historical_denoiser.core.checks import UserError
 from historical_denoiser.data import audio_index, feeding, recordings
 from historical_denoiser.data.audio_index import Clip, find_clips
@@ -362,19 +361,6 @@ def test_coded_mixtures_keep_step_with_their_target(dset):
         found = scipy.signal.correlate(one.noisy, one.clean, "full", "fft")
         assert np.argmax(found) == len(one.clean) - 1
         assert not np.array_equal(one.noisy, other.noisy)
-
-
-def test_declicked_mixtures_have_passed_the_click_stage(dset):
-    shares = PartShares(**dict.fromkeys(vars(PartShares()), 0.0) | {"clicks": 1.0})
-    clicks = CarrierConfig(alone_share=1.0, dominant_share=0.0, part_shares=shares)
-    dset = replace(dset, share_generated=1.0, snr_db=[20.0, 20.0])
-    declicked, plain = (train_items(replace(dset, share_declicked=share), 6, 1.0, carrier=clicks)
-                        for share in (1.0, 0.0))
-    for one, other in zip(declicked, plain, strict=True):
-        np.testing.assert_array_equal(one.clean, other.clean)
-        np.testing.assert_array_equal(one.noisy, remove_clicks(other.noisy))
-    assert any(not np.array_equal(one.noisy, other.noisy)
-               for one, other in zip(declicked, plain, strict=True))
 
 
 def test_no_stretch_of_rare_thumps_is_silent(dset):

@@ -52,7 +52,6 @@ class DsetConfig:
     share_room: float = 0.0  # share of speech with the reverberation of a room
     share_profile: float = 0.5  # share of items with a profile of the noise (`unet.use_profile`)
     share_coded: float = 0.0  # share of items coded as MP3, AAC, Vorbis or Opus
-    share_declicked: float = 0.0  # share of items that pass the click stage first
     share_printed: float = 0.0  # share of items with noise of tape that have print-through
     share_changing: float = 0.0  # share of items in which a level changes: `data/changing.py`
     # Share of items with a profile of what the network itself removes, as `inference.listen_first`.
