@@ -1,10 +1,10 @@
 """Noise profiles: mean and spread of the noise's spectrum in each bin."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.special
 
 from historical_denoiser.audio import dsp
 from historical_denoiser.audio.dsp import StftConfig
@@ -54,7 +54,7 @@ class ProfileForm:
         Without compression the result is exact for any noise.
         """
         mean, spread = np.moveaxis(np.asarray(profile, np.float64), -1, 0)
-        moment = (mean**2 + spread**2) / scipy.special.gamma(1.0 + self.compression)
+        moment = (mean**2 + spread**2) / math.gamma(1.0 + self.compression)
         return np.maximum(moment ** (1.0 / self.compression) - POWER_FLOOR, 0.0)
 
     def to_be_heard(self) -> np.ndarray:

@@ -51,9 +51,26 @@ class DilatedBlock(keras.layers.Layer):
         self.last.build(features_shape)
 
     def call(self, features: Tensor, level: Tensor) -> Tensor:
-        scale, offset = ops.split(self.film(level)[:, None, None], 2, axis=-1)
-        hidden = ops.silu(self.normalise(features) * (1.0 + scale) + offset)
+        hidden = ops.silu(self._modulate(features, self.film(level)[:, None, None]))
         return features + self.last(ops.silu(self.dilated(hidden)))
+
+    def _modulate(self, features: Tensor, film: Tensor) -> Tensor:
+        """Normalises groups of channels, then scales and offsets each channel.
+
+        Both together are one factor and one summand for each channel: fewer passes over memory.
+        """
+        layer, channels = self.normalise, features.shape[-1]
+
+        def over_groups(values: Tensor) -> Tensor:
+            means = ops.mean(values, axis=(1, 2))
+            means = ops.mean(ops.reshape(means, (-1, GROUPS, channels // GROUPS)), axis=-1)
+            return ops.repeat(means, channels // GROUPS, axis=-1)[:, None, None]
+
+        mean, square = over_groups(features), over_groups(ops.square(features))
+        scale, offset = ops.split(film, 2, axis=-1)
+        scale = 1.0 + scale
+        gain = layer.gamma * ops.rsqrt(ops.maximum(square - mean**2, 0.0) + layer.epsilon)
+        return features * (gain * scale) + ((layer.beta - mean * gain) * scale + offset)
 
 
 class OctaveUnet(keras.Model):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from historical_denoiser.diffusion import edm
-from historical_denoiser.diffusion.network import OctaveUnet, build
+from historical_denoiser.diffusion.network import DilatedBlock, OctaveUnet, build
 from historical_denoiser.diffusion.settings import DiffusionConfig
 
 TINY = DiffusionConfig(sample_rate=8000, octaves=3, bins_per_octave=8, channels=[4, 8, 8],
@@ -33,6 +33,19 @@ def test_new_weights_return_nothing_and_every_weight_is_reached(model, rng):
     gradients = tape.gradient(loss, model.trainable_variables)
     assert all(gradient is not None and np.any(gradient) for gradient in gradients)
     assert not np.allclose(model(waves, level), model(waves, level + 0.3), atol=1e-3)
+
+
+def test_a_block_normalises_groups_and_modulates_channels_as_keras_does(rng):
+    block = DilatedBlock(8, dilation=2)
+    block.build((None, 5, None, 8), (None, 3))
+    for variable in block.trainable_variables:
+        variable.assign(variable + 0.3 * rng.standard_normal(variable.shape))
+    features = (1.0 + 2.0 * rng.standard_normal((2, 5, 7, 8))).astype(np.float32)
+    level = rng.standard_normal((2, 3)).astype(np.float32)
+    scale, offset = np.split(block.film(level)[:, None, None], 2, axis=-1)
+    hidden = keras.ops.silu(block.normalise(features) * (1.0 + scale) + offset)
+    wanted = features + block.last(keras.ops.silu(block.dilated(hidden)))
+    np.testing.assert_allclose(block(features, level), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_few_steps_lower_the_loss(model, rng):
