@@ -1,10 +1,11 @@
-"""Returns the memory of deleted arrays to the system."""
+"""Divides deleted arrays into those whose memory is kept and those that the system gets back."""
 
 import ctypes
 import platform
 
-THRESHOLD_BYTES = 2**22  # larger blocks are allocated from the system one by one
-M_MMAP_THRESHOLD = -3  # from <malloc.h>
+LARGE_BYTES = 2**23  # larger arrays are allocated from the system one by one
+KEPT_BYTES = 2**25  # free memory at the end of the heap that is kept for further arrays
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from <malloc.h>
 
 
 def give_back_arrays() -> bool:
@@ -12,8 +13,11 @@ def give_back_arrays() -> bool:
 
     glibc raises the size of such arrays to that of the largest one that was freed, up to 32 MiB.
     Smaller arrays are then on a heap, which cannot shrink below one that is still used. A threshold
-    that is set once stays (mallopt(3)). Other C libraries are left alone.
+    that is set once stays (mallopt(3)). Small arrays remain on the heap, which keeps their memory,
+    since the system fills with zeros what it gives again: a twentieth of the CPU time of a
+    recording. Other C libraries are left alone.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
-    return bool(ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, THRESHOLD_BYTES))
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGE_BYTES) and mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))
