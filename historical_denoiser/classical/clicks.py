@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from historical_denoiser.audio.dsp import SAMPLE_RATE, hann, to_gain
+from historical_denoiser.audio.dsp import SAMPLE_RATE, hann, largest_around, to_gain
 
 # A model is made of `FRAME` samples, is valid for the middle `HOP` samples (23 ms), and predicts
 # each sample from `ORDER` others.
@@ -30,13 +30,14 @@ FLOOR_DB = -60.0
 # Least level of the prediction error relative to the frame, since synthetic tones have no error.
 MIN_SCALE_DB = -50.0
 
-FRAMES_AT_ONCE = 32  # more would not stay in a processor's cache
+ROUNDING = 1e-12  # errors below this share of a frame's largest sample are rounding
+FRAMES_AT_ONCE = 32  # with all frames of a segment at once, each step takes longer
 
 # The scale of the error is this quantile of its magnitude, since clicks may affect up to a fifth of
 # the samples, divided by the same quantile of a normal distribution.
 SCALE_QUANTILE = 0.8
 QUANTILE_OF_GAUSSIAN = 1.2816
-PEAK_SAMPLES = 5  # within this span, an error that crosses zero is one peak
+PEAK_REACH = 2  # samples on both sides, within which an error that crosses zero is one peak
 EDGE_RATIO = 3.0  # a candidate extends as far as both errors exceed this multiple of the scale
 JOIN_SAMPLES = 16  # candidates with a shorter distance are joined
 MAX_SAMPLES = round(0.004 * SAMPLE_RATE)  # upper limit of a gap
@@ -103,9 +104,9 @@ class Errors:
     """Prediction errors of a signal.
 
     Attributes:
-        magnitude: That of the prediction from the preceding samples, `(samples,)`.
+        magnitude: Absolute error of the prediction from the preceding samples, `(samples,)`.
         score: The smaller error of both directions, relative to `scale`, `(samples,)`.
-        scale: Standard deviation of the error without clicks, of each `HOP` samples.
+        scale: Standard deviation of the error without clicks, `(frames,)`, each of `HOP` samples.
     """
 
     magnitude: np.ndarray
@@ -159,8 +160,9 @@ def measure_errors(audio: np.ndarray, modelled: np.ndarray) -> Errors:
     scale = scipy.ndimage.maximum_filter1d(scale, 3)
     forward, backward = magnitudes.reshape(2, -1)
     forward[len(audio):] = backward[len(audio):] = 0.0
-    score = np.minimum(_largest_around(forward), _largest_around(backward)).reshape(count, HOP)
-    score = np.divide(score, scale[:, None], out=score, where=scale[:, None] > 0.0)
+    least = np.minimum(largest_around(forward, PEAK_REACH), largest_around(backward, PEAK_REACH))
+    score = np.divide(least.reshape(count, HOP), scale[:, None], out=np.zeros((count, HOP)),
+                      where=scale[:, None] > 0.0)
     return Errors(forward[:len(audio)], score.reshape(-1)[:len(audio)], scale)
 
 
@@ -170,8 +172,8 @@ def _frames(audio: np.ndarray, margin: int, count: int) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(padded, HOP + 2 * margin)[::HOP]
 
 
-def _predict(around: np.ndarray, models: np.ndarray) -> list[np.ndarray]:
-    """Returns the error magnitudes of predictions of frames from before and from after, in rows.
+def _predict(around: np.ndarray, models: np.ndarray) -> np.ndarray:
+    """Returns the error magnitudes of predictions from before and from after, `(2, frames, HOP)`.
 
     Args:
         around: Each frame, with `ORDER` more samples on both sides.
@@ -179,8 +181,11 @@ def _predict(around: np.ndarray, models: np.ndarray) -> list[np.ndarray]:
     """
     length = scipy.fft.next_fast_len(around.shape[1] + ORDER, real=True)
     spectra, filters = scipy.fft.rfft(around, length), scipy.fft.rfft(models, length)
-    return [np.abs(scipy.fft.irfft(spectra * each, length)[:, ORDER : ORDER + HOP])
-            for each in (filters, filters.conj())]
+    both = np.stack([np.abs(scipy.fft.irfft(spectra * each, length)[:, ORDER : ORDER + HOP])
+                     for each in (filters, filters.conj())])
+    # Digital silence is predicted exactly, but the transforms round.
+    both[both < ROUNDING * np.abs(around).max(axis=1, keepdims=True)] = 0.0
+    return both
 
 
 def _scale_of(magnitudes: np.ndarray) -> np.ndarray:
@@ -190,16 +195,6 @@ def _scale_of(magnitudes: np.ndarray) -> np.ndarray:
     ranked = np.partition(magnitudes, int(rank))[:, int(rank):]
     return (ranked[:, 0] + share * (ranked[:, 1:].min(axis=1) - ranked[:, 0])
             ) / QUANTILE_OF_GAUSSIAN
-
-
-def _largest_around(magnitude: np.ndarray) -> np.ndarray:
-    """Returns the largest of the `PEAK_SAMPLES` values around each sample."""
-    # For so few samples this takes a tenth of the time of scipy.ndimage.maximum_filter1d.
-    largest = magnitude.copy()
-    for shift in range(1, PEAK_SAMPLES // 2 + 1):
-        np.maximum(largest[shift:], magnitude[:-shift], out=largest[shift:])
-        np.maximum(largest[:-shift], magnitude[shift:], out=largest[:-shift])
-    return largest
 
 
 def interpolate(audio: np.ndarray, missing: np.ndarray, model: np.ndarray) -> np.ndarray:
@@ -288,7 +283,8 @@ def _rings_on(place: slice, magnitude: np.ndarray, sensitivity: Sensitivity) -> 
 def _find_period(place: slice, score: np.ndarray, sensitivity: Sensitivity, likely: int) -> int:
     """Returns a period of the pulses of which a place is one, in samples; 0 if it is none.
 
-    The `likely` one, if it is not 0, is tried first, which takes a tenth of the time.
+    The `likely` period, if it is not 0, is tried first, which takes a tenth of the time. Whether
+    there is a period does not depend on it.
     """
     middle = (place.start + place.stop) // 2
     around = score[max(0, middle - FRAME):middle + FRAME]
@@ -302,8 +298,9 @@ def _find_period(place: slice, score: np.ndarray, sensitivity: Sensitivity, like
     if likely and float(around[likely:] @ around[:-likely]) > least_sum:
         return likely
     least, most = (round(seconds * SAMPLE_RATE) for seconds in PERIOD_SECONDS)
-    power = np.abs(scipy.fft.rfft(around, scipy.fft.next_fast_len(len(around) + most, True))) ** 2
-    correlation = scipy.fft.irfft(power)[least:min(most, len(around))]
+    length = scipy.fft.next_fast_len(len(around) + most, real=True)
+    power = np.abs(scipy.fft.rfft(around, length)) ** 2
+    correlation = scipy.fft.irfft(power, length)[least:min(most, len(around))]
     return least + int(correlation.argmax()) if correlation.max(initial=0.0) > least_sum else 0
 
 
@@ -397,7 +394,7 @@ def repair_clicks(audio: np.ndarray, level: str = NORMAL) -> tuple[np.ndarray, l
     starts = np.array([place.start for place in places])
     crowds = (np.searchsorted(starts, starts + CROWD_SAMPLES)
               - np.searchsorted(starts, starts - CROWD_SAMPLES))
-    period = 0  # of the pulses before
+    period = 0  # the last one that was found, in samples
     for place, crowd in zip(places, crowds, strict=True):
         if (crowd > sensitivity.max_in_crowd
                 or place.stop - place.start > MAX_SAMPLES - LEAD_SAMPLES

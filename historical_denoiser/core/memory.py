@@ -1,4 +1,4 @@
-"""Divides deleted arrays into those whose memory is kept and those that the system gets back."""
+"""Returns the memory of deleted large arrays to the system, and keeps that of small ones."""
 
 import ctypes
 import platform
@@ -13,9 +13,9 @@ def give_back_arrays() -> bool:
 
     glibc raises the size of such arrays to that of the largest one that was freed, up to 32 MiB.
     Smaller arrays are then on a heap, which cannot shrink below one that is still used. A threshold
-    that is set once stays (mallopt(3)). Small arrays remain on the heap, which keeps their memory,
-    since the system fills with zeros what it gives again: a twentieth of the CPU time of a
-    recording. Other C libraries are left alone.
+    that is set once stays (mallopt(3)). Up to `KEPT_BYTES` at the heap's end are kept, since the
+    system first fills new memory with zeros (docs/lab/whole_commands.md). Other C libraries are
+    left alone.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -60,16 +60,18 @@ class DilatedBlock(keras.layers.Layer):
         Both together are one factor and one summand for each channel: fewer passes over memory.
         """
         layer, channels = self.normalise, features.shape[-1]
+        means = ops.mean(features, axis=(1, 2), keepdims=True)
+        variances = ops.mean(ops.square(features - means), axis=(1, 2), keepdims=True)
 
         def over_groups(values: Tensor) -> Tensor:
-            means = ops.mean(values, axis=(1, 2))
-            means = ops.mean(ops.reshape(means, (-1, GROUPS, channels // GROUPS)), axis=-1)
-            return ops.repeat(means, channels // GROUPS, axis=-1)[:, None, None]
+            grouped = ops.reshape(values, (-1, 1, 1, GROUPS, channels // GROUPS))
+            return ops.repeat(ops.mean(grouped, axis=-1), channels // GROUPS, axis=-1)
 
-        mean, square = over_groups(features), over_groups(ops.square(features))
+        mean = over_groups(means)
+        variance = over_groups(variances + ops.square(means - mean))
         scale, offset = ops.split(film, 2, axis=-1)
         scale = 1.0 + scale
-        gain = layer.gamma * ops.rsqrt(ops.maximum(square - mean**2, 0.0) + layer.epsilon)
+        gain = layer.gamma * ops.rsqrt(variance + layer.epsilon)
         return features * (gain * scale) + ((layer.beta - mean * gain) * scale + offset)
 
 

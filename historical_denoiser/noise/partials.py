@@ -7,6 +7,8 @@ A path follows a partial from frame to frame, whether its pitch is held or glidi
 import numpy as np
 import scipy
 
+from historical_denoiser.audio.dsp import largest_around
+
 # A path follows a partial for 8 frames (0.2 s) through bins that exceed the median of their
 # neighbours; each bin counts within `PATH_RANGE_DB`. Below `MIN_PATH_HZ` there is rumble.
 PATH_FRAMES = 8
@@ -67,10 +69,14 @@ def _path_db(levels_db: np.ndarray) -> np.ndarray:
     Returns:
         Mean level of the best path that starts in each frame, `(frames - PATH_FRAMES + 1,)`.
     """
-    around = scipy.ndimage.median_filter(levels_db, size=(1, PATH_NEIGHBOURS), mode="nearest")
+    # A partial sort takes a third of the time of scipy.ndimage.median_filter.
+    middle = PATH_NEIGHBOURS // 2
+    padded = np.pad(levels_db, ((0, 0), (middle, middle)), mode="edge")
+    neighbours = np.lib.stride_tricks.sliding_window_view(padded, PATH_NEIGHBOURS, axis=1)
+    around = np.partition(neighbours, middle)[..., middle]
     height = np.clip(levels_db - around, *PATH_RANGE_DB)
     count = len(height) - PATH_FRAMES + 1
     total = height[:count]
     for later in range(1, PATH_FRAMES):
-        total = scipy.ndimage.maximum_filter1d(total, 3, axis=1) + height[later : later + count]
+        total = largest_around(total, 1) + height[later : later + count]
     return total.max(axis=1) / PATH_FRAMES

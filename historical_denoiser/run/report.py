@@ -26,7 +26,7 @@ REPORT_NAME = "denoised_report.json"
 VERSION = 1  # version of the report's format
 # Version of the results, a part of `made_with`. It is raised with every change of the program that
 # changes the results for the same recording, weights and settings.
-RESULTS_VERSION = 24
+RESULTS_VERSION = 25
 PACKAGE = "historical_denoiser"  # only its warnings are reported
 INTERRUPTED = "left by a run that was killed"  # the reason for results that are made again
 

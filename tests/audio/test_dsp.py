@@ -258,3 +258,10 @@ def test_highpass_that_wraps_does_the_same_away_from_the_ends(rng):
     assert wrapped.shape == audio.shape and wrapped.dtype == np.float32
     assert level_db((wrapped - plain)[:, inner], plain[:, inner]) < -80.0
     assert dsp.highpass(audio[:, :100], 20.0, SAMPLE_RATE, wrap=True).shape == (2, 100)
+
+
+@pytest.mark.parametrize("reach", [1, 2, 9])
+def test_the_largest_around_is_that_of_a_sliding_window(reach, rng):
+    values = rng.standard_normal((3, 7))
+    wanted = scipy.ndimage.maximum_filter1d(values, 2 * reach + 1, mode="nearest")
+    np.testing.assert_array_equal(dsp.largest_around(values, reach), wanted)

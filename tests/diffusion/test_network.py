@@ -40,7 +40,7 @@ def test_a_block_normalises_groups_and_modulates_channels_as_keras_does(rng):
     block.build((None, 5, None, 8), (None, 3))
     for variable in block.trainable_variables:
         variable.assign(variable + 0.3 * rng.standard_normal(variable.shape))
-    features = (1.0 + 2.0 * rng.standard_normal((2, 5, 7, 8))).astype(np.float32)
+    features = (30.0 + 2.0 * rng.standard_normal((2, 5, 7, 8))).astype(np.float32)
     level = rng.standard_normal((2, 3)).astype(np.float32)
     scale, offset = np.split(block.film(level)[:, None, None], 2, axis=-1)
     hidden = keras.ops.silu(block.normalise(features) * (1.0 + scale) + offset)
