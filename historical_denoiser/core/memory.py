@@ -3,7 +3,7 @@
 import ctypes
 import platform
 
-LARGE_BYTES = 2**23  # larger arrays are allocated from the system one by one
+LARGE_BYTES = 2**22  # larger arrays are allocated from the system one by one
 KEPT_BYTES = 2**25  # free memory at the end of the heap that is kept for further arrays
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from <malloc.h>
 
