@@ -16,6 +16,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,10 @@ def interpolate(damaged: np.ndarray, gap: slice) -> np.ndarray:
 
 
 def without_treble(audio: np.ndarray, cutoff_hz: float) -> np.ndarray:
-    """Returns a sound without what is above a frequency."""
-    spectrum = np.fft.rfft(audio)
-    spectrum[np.fft.rfftfreq(len(audio), 1.0 / SAMPLE_RATE) > cutoff_hz] = 0.0
-    return np.fft.irfft(spectrum, len(audio))
+    """Returns a sound without what is above a frequency, as `diffusion.mode=extend` expects it."""
+    from historical_denoiser.diffusion.degradations import LowPass  # loads Keras
+
+    return LowPass(audio[None], cutoff_hz, SAMPLE_RATE).observed[0]
 
 
 def add_diffusion(weights: str) -> None:
@@ -94,10 +95,9 @@ def add_diffusion(weights: str) -> None:
 
     FILLERS["gaps: diffusion"] = repairing("inpaint")
     DECLIPPERS["clipping: diffusion"] = repairing("declip")
-    extending = {cutoff_hz: load("extend", f"diffusion.cutoff_hz={cutoff_hz}")
-                 for cutoff_hz in CUTOFFS_HZ}
-    EXTENDERS["treble: diffusion"] = lambda damaged, cutoff_hz: extending[cutoff_hz](
-        damaged, SAMPLE_RATE)
+    extending = load("extend", f"diffusion.cutoff_hz={CUTOFFS_HZ[0]}")
+    EXTENDERS["treble: diffusion"] = lambda damaged, cutoff_hz: replace(
+        extending, config=replace(extending.config, cutoff_hz=cutoff_hz))(damaged, SAMPLE_RATE)
 
 
 # Methods of a damaged sound and the place of a gap in it.
@@ -157,7 +157,7 @@ def main() -> None:
             for name, mended, seconds in tried(DECLIPPERS, damaged):
                 note(f"{kind}, {name}", f"{ratio} dB", sdr(sound, mended) - sdr(sound, damaged),
                      seconds)
-        for cutoff_hz in CUTOFFS_HZ:
+        for cutoff_hz in CUTOFFS_HZ if EXTENDERS else ():
             damaged = without_treble(sound, cutoff_hz)
             for name, mended, seconds in tried(EXTENDERS, damaged, cutoff_hz):
                 note(f"{kind}, {name}", f"{cutoff_hz} Hz", log_spectral_distance_db(sound, damaged)

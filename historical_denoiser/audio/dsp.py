@@ -74,9 +74,9 @@ def largest_around(values: np.ndarray, reach: int) -> np.ndarray:
     """
     largest = values.copy()
     for shift in range(1, reach + 1):
-        for later, sooner in ((largest[..., shift:], values[..., :-shift]),
-                              (largest[..., :-shift], values[..., shift:])):
-            np.maximum(later, sooner, out=later)
+        for own, beside in ((largest[..., shift:], values[..., :-shift]),
+                            (largest[..., :-shift], values[..., shift:])):
+            np.maximum(own, beside, out=own)
     return largest
 
 

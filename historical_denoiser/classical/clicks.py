@@ -157,7 +157,7 @@ def measure_errors(audio: np.ndarray, modelled: np.ndarray) -> Errors:
         level = np.sqrt(np.mean(np.square(frames[part]), axis=1))
         scale[part] = np.maximum(_scale_of(magnitudes[0, part]), to_gain(MIN_SCALE_DB) * level)
     # The maximum of adjacent frames is used: where the signal changes, a larger scale protects it.
-    scale = scipy.ndimage.maximum_filter1d(scale, 3)
+    scale = largest_around(scale, 1)
     forward, backward = magnitudes.reshape(2, -1)
     forward[len(audio):] = backward[len(audio):] = 0.0
     least = np.minimum(largest_around(forward, PEAK_REACH), largest_around(backward, PEAK_REACH))
